@@ -1,0 +1,507 @@
+"""``.precomputed`` on DataArray, Dataset and DataTree.
+
+It holds no state: the source is in the variable's attrs, which survive arithmetic and
+indexing; mip, resolution, offset and bounds are derived from the coordinates each time.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, Generic, Literal, TypeVar
+
+import numpy as np
+import xarray as xr
+from numpy.typing import ArrayLike, NDArray
+
+from xprecomputed import coords
+from xprecomputed.coords import AXES, AxisGrid
+from xprecomputed.errors import CoordinateError, OutOfBoundsError, SourceError
+from xprecomputed.metadata import VolumeInfo
+from xprecomputed.store import PrecomputedStore, reopen
+from xprecomputed.volume.chunking import DASK_CHUNK_BYTES, aligned_chunks, preferred_chunks
+
+__all__ = ["PrecomputedArrayAccessor", "PrecomputedDatasetAccessor", "PrecomputedTreeAccessor"]
+
+T = TypeVar("T", xr.DataArray, xr.Dataset)
+Outside = Literal["raise", "clip", "pad"]
+
+
+class _Accessor(Generic[T]):
+    """What arrays and datasets share."""
+
+    def __init__(self, obj: T) -> None:
+        self._obj = obj
+
+    def _variables(self) -> list[xr.DataArray]:
+        raise NotImplementedError
+
+    @property
+    def store(self) -> PrecomputedStore:
+        """The layer that the data came from; one request, for its ``info``.
+
+        Raises
+        ------
+        SourceError
+            No variable names a source, or several name different ones.
+        """
+        sources = {
+            str(each.attrs["precomputed_source"])
+            for each in self._variables()
+            if "precomputed_source" in each.attrs
+        }
+        if len(sources) != 1:
+            raise SourceError(
+                f"expected one source in attrs['precomputed_source'], found {sorted(sources)}; "
+                "select a variable that was opened with engine='precomputed', or put it back:\n"
+                "    da.attrs['precomputed_source'] = url"
+            )
+        return reopen(sources.pop())
+
+    @property
+    def info(self) -> VolumeInfo:
+        """The layer's ``info`` (read again at each access)."""
+        return self.store.info
+
+    def _grids(self) -> dict[str, AxisGrid]:
+        values = {axis: self._obj[axis].values for axis in AXES if axis in self._obj.dims}
+        missing = [axis for axis in values if axis not in self._obj.coords]
+        if missing:
+            raise CoordinateError(
+                f"dimensions {missing} have no coordinates; give them centres in nm:\n"
+                "    da = da.assign_coords(x=(offset + np.arange(n) + 0.5) * resolution)"
+            )
+        if not values:
+            raise CoordinateError(f"dimensions {tuple(self._obj.dims)}: none of x, y, z")
+        hints = self._hints()
+        alone = any(len(each) == 1 and axis not in hints for axis, each in values.items())
+        scales = self.store.info.scales if alone else ()
+        return coords.axis_grids(values, hints, scales)
+
+    def _hints(self) -> dict[str, float]:
+        """Resolutions that the encoding remembers; believed where the coordinates agree."""
+        for each in self._variables():
+            remembered = each.encoding.get("precomputed", {}).get("resolution")
+            if remembered is not None:
+                return dict(zip(AXES, remembered, strict=True))
+        return {}
+
+    @property
+    def mip(self) -> int | None:
+        """The mip of the source whose resolution the coordinates have, or None."""
+        return coords.matching_mip(self.store.info.scales, self._grids())
+
+    @property
+    def resolution(self) -> tuple[float, ...]:
+        """nm per voxel, x, y, z (those that are dimensions), from the coordinates."""
+        return tuple(grid.resolution for grid in self._grids().values())
+
+    @property
+    def voxel_offset(self) -> tuple[int, ...]:
+        """Absolute voxel of the first label, x, y, z.
+
+        Raises
+        ------
+        CoordinateError
+            The labels are not centres of voxels of this resolution.
+        """
+        return tuple(grid.offset for grid in self._grids().values())
+
+    @property
+    def bounds_nm(self) -> NDArray[np.float64]:
+        """Outer edges: ``[[x0, y0, z0], [x1, y1, z1]]`` in nm."""
+        return np.array([grid.bounds_nm for grid in self._grids().values()]).T
+
+    def to_voxels(
+        self, points_nm: ArrayLike, resolution: Sequence[float] | None = None
+    ) -> NDArray[np.int64]:
+        """Absolute voxels that hold points.
+
+        Parameters
+        ----------
+        points_nm : array_like, shape (..., 3)
+            x, y, z in nm.
+        resolution : sequence of three numbers, optional
+            nm per voxel, x, y, z; this array's by default.
+
+        Returns
+        -------
+        ndarray of int64, shape (..., 3)
+        """
+        return coords.to_voxels(points_nm, self._three(resolution))
+
+    def to_nm(
+        self, points_vx: ArrayLike, resolution: Sequence[float] | None = None
+    ) -> NDArray[np.float64]:
+        """Centres in nm of absolute voxels; the inverse of `to_voxels`.
+
+        Parameters
+        ----------
+        points_vx : array_like of whole numbers, shape (..., 3)
+            x, y, z.
+        resolution : sequence of three numbers, optional
+            nm per voxel that the positions count in; this array's by default.
+        """
+        return coords.to_nm(points_vx, self._three(resolution))
+
+    def _three(self, resolution: Sequence[float] | None) -> Sequence[float]:
+        given = self.resolution if resolution is None else tuple(resolution)
+        if len(given) != 3:
+            raise CoordinateError(f"resolution {given}: expected three numbers, x, y, z in nm")
+        return given
+
+    def crop(
+        self,
+        bounds: Any = None,
+        *,
+        center: Sequence[float] | None = None,
+        size: Sequence[float] | None = None,
+        unit: Literal["nm", "voxel"] = "nm",
+        resolution: Sequence[float] | None = None,
+        outside: Outside = "raise",
+    ) -> T:
+        """Cut a half-open box out, lazily.
+
+        A voxel is inside if its centre is, so neighbouring boxes never share one.
+
+        Parameters
+        ----------
+        bounds : array_like or mapping
+            ``((x0, y0, z0), (x1, y1, z1))`` or axes to slices or pairs.
+        center, size : sequence of three numbers
+            Instead of `bounds`. In voxels, `center` is the voxel in the middle.
+        unit : {"nm", "voxel"}
+            Voxels are absolute, as in Neuroglancer.
+        resolution : sequence of three numbers, optional
+            nm per voxel (x, y, z) that ``unit="voxel"`` counts in; this array's by default.
+        outside : {"raise", "clip", "pad"}
+            Where the box leaves the array: refuse, cut it, or pad with zeros (same dtype;
+            data that are neither in memory nor dask are loaded).
+
+        Raises
+        ------
+        OutOfBoundsError
+        """
+        if outside not in ("raise", "clip", "pad"):
+            raise ValueError(f"outside={outside!r}: expected 'raise', 'clip' or 'pad'")
+        grids = self._grids()
+        box = self._box_nm(bounds, center, size, unit, resolution)
+        wanted: dict[str, tuple[int, int]] = {}
+        cut: dict[str, slice] = {}
+        for axis, (begin, end) in box.items():
+            if axis not in grids:
+                self._check_scalar(axis, begin, end)
+                continue
+            grid = grids[axis]
+            start, stop = wanted[axis] = grid.positions(begin, end)
+            if outside == "raise" and (start < 0 or stop > grid.size):
+                raise OutOfBoundsError(
+                    f"{axis}: [{begin}, {end}) nm leaves the array, which covers "
+                    f"[{grid.bounds_nm[0]}, {grid.bounds_nm[1]}) nm; use outside='clip' or 'pad'"
+                )
+            first = min(max(start, 0), grid.size)
+            cut[axis] = slice(first, max(first, min(stop, grid.size)))
+        result = self._obj.isel(cut)
+        return self._padded(result, grids, wanted) if outside == "pad" else result
+
+    def _padded(
+        self, cut_out: T, grids: Mapping[str, AxisGrid], wanted: Mapping[str, tuple[int, int]]
+    ) -> T:
+        """Zeros around `cut_out` up to the `wanted` positions, with labels by the formula."""
+        widths = {}
+        for axis, (start, stop) in wanted.items():
+            lacking = stop - start - cut_out.sizes[axis]
+            before = min(max(-start, 0), lacking)
+            widths[axis] = (before, lacking - before)
+        if not any(any(each) for each in widths.values()):
+            return cut_out
+        padded = cut_out.pad(widths, mode="constant", constant_values=0, keep_attrs=True)
+        result: T = padded.assign_coords(
+            {
+                axis: xr.Variable((axis,), grids[axis].labels(*wanted[axis]), self._obj[axis].attrs)
+                for axis in wanted
+            }
+        )
+        return result
+
+    def _check_scalar(self, axis: str, begin: float, end: float) -> None:
+        """An axis that was selected away has a scalar label: it must be inside."""
+        if axis in self._obj.coords and self._obj[axis].ndim == 0:
+            label = float(self._obj[axis])
+            if not begin <= label < end:
+                raise OutOfBoundsError(f"{axis} is {label} nm here, not in [{begin}, {end}) nm")
+
+    def _box_nm(
+        self,
+        bounds: Any,
+        center: Sequence[float] | None,
+        size: Sequence[float] | None,
+        unit: str,
+        resolution: Sequence[float] | None,
+    ) -> dict[str, tuple[float, float]]:
+        if unit not in ("nm", "voxel"):
+            raise ValueError(f"unit={unit!r}: expected 'nm' or 'voxel'")
+        if (bounds is None) == (center is None) or (center is None) != (size is None):
+            raise ValueError("crop takes either bounds, or center and size")
+        if bounds is None:
+            middle = np.asarray(center, float) + (0.5 if unit == "voxel" else 0.0)
+            half = np.asarray(size, float) / 2
+            if middle.shape != (3,) or half.shape != (3,):
+                raise ValueError("center and size have three numbers each, x, y, z")
+            bounds = (middle - half, middle + half)
+        box = coords.parse_bounds(bounds)
+        if unit == "nm":
+            return box
+        step = dict(zip(AXES, self._three(resolution), strict=True))
+        return {axis: (a * step[axis], b * step[axis]) for axis, (a, b) in box.items()}
+
+    def chunk(self, nbytes: int | str = DASK_CHUNK_BYTES) -> T:
+        """Chunk for dask along the storage chunks of the source, also after a crop.
+
+        Parameters
+        ----------
+        nbytes : int or str
+            Bytes of one dask chunk, such as ``"64MiB"``.
+
+        Raises
+        ------
+        CoordinateError
+            The coordinates are no longer those of a mip of the source.
+        """
+        from dask.utils import parse_bytes
+
+        info, grids = self.store.info, self._grids()
+        mip = coords.matching_mip(info.scales, grids)
+        if mip is None:
+            raise CoordinateError(
+                f"resolution {self.resolution} nm is none of {self.store.url}: storage chunks "
+                "mean nothing here; use .chunk({'x': …}) of xarray"
+            )
+        scale = info.scales[mip]
+        x, y, z = (grids[axis].size if axis in grids else 1 for axis in AXES)
+        voxel_bytes = info.dtype.itemsize * info.num_channels
+        chunks = preferred_chunks(scale, voxel_bytes, (x, y, z), parse_bytes(nbytes))
+        wanted: dict[str, Any] = {
+            axis: aligned_chunks(
+                grid.offset - scale.voxel_offset[AXES.index(axis)],
+                grid.size,
+                chunks[AXES.index(axis)],
+            )
+            for axis, grid in grids.items()
+        }
+        if "channel" in self._obj.dims:
+            wanted["channel"] = -1
+        return self._obj.chunk(wanted)
+
+    def snap(self, tolerance: float = 0.01) -> T:
+        """Put coordinates that nearly lie on the voxel grid exactly there.
+
+        ``coarsen`` and files give labels that differ in the last bits from a mip's own, and
+        xarray aligns labels only where they are equal.
+
+        Parameters
+        ----------
+        tolerance : float
+            The largest move, as a share of a voxel; 0.5 for a pyramid of odd offsets.
+
+        Raises
+        ------
+        CoordinateError
+            A larger move would be needed.
+        """
+        new = {}
+        # the source's own spelling of a resolution, where it has a source
+        scales = self._scales_if_any()
+        grids = self._grids()
+        mip = coords.matching_mip(scales, grids)
+        for axis, grid in grids.items():
+            step = grid.resolution if mip is None else scales[mip].resolution[AXES.index(axis)]
+            exact = grid.first / step - 0.5
+            # half a voxel goes down, as CloudVolume and Igneous floor a mip's offset
+            nearest = int(np.ceil(exact - 0.5 - coords.TOLERANCE))
+            if abs(exact - nearest) > tolerance + coords.TOLERANCE:
+                raise CoordinateError(
+                    f"coordinate {axis}: {abs(exact - nearest):.3g} voxels from the grid, "
+                    f"tolerance is {tolerance}"
+                )
+            values = coords.labels(nearest, grid.size, step)
+            new[axis] = xr.Variable((axis,), values, self._obj[axis].attrs)
+        return self._obj.assign_coords(new)
+
+    def _scales_if_any(self) -> tuple[Any, ...]:
+        try:
+            return self.store.info.scales
+        except SourceError:
+            return ()
+
+
+@xr.register_dataarray_accessor("precomputed")
+class PrecomputedArrayAccessor(_Accessor[xr.DataArray]):
+    """``da.precomputed``: positions, boxes and the layer behind a DataArray.
+
+    Examples
+    --------
+    >>> from xprecomputed.testing import write_volume
+    >>> url = write_volume("memory://doc/accessor", [np.zeros((9, 9, 9), "u1")],
+    ...                    resolution=(4, 4, 40), voxel_offset=(10, 20, 30))
+    >>> da = xr.open_dataset(url, engine="precomputed")["image"]
+    >>> da.precomputed.voxel_offset, da.precomputed.resolution, da.precomputed.mip
+    ((10, 20, 30), (4, 4, 40), 0)
+    >>> da.precomputed.crop(center=(14, 24, 34), size=(3, 3, 3), unit="voxel").shape
+    (3, 3, 3)
+    """
+
+    def _variables(self) -> list[xr.DataArray]:
+        return [self._obj]
+
+    def sample(
+        self,
+        points: Any,
+        *,
+        outside: Literal["raise", "fill"] = "raise",
+        fill_value: float = 0,
+    ) -> xr.DataArray:
+        """Values at points, each chunk read once; no dask needed.
+
+        Parameters
+        ----------
+        points : array_like, shape (N, 3) or (3,), or DataFrame with columns x, y, z
+            In nm.
+        outside : {"raise", "fill"}
+            What a point beyond the array does.
+        fill_value : number
+            Of such points, in the array's own dtype.
+
+        Returns
+        -------
+        DataArray
+            Dimensions ``([channel,] point)``; coordinates are the centres of the voxels.
+
+        Raises
+        ------
+        OutOfBoundsError
+        """
+        if outside not in ("raise", "fill"):
+            raise ValueError(f"outside={outside!r}: expected 'raise' or 'fill'")
+        grids = self._grids()
+        if len(grids) != 3:
+            raise CoordinateError(f"sample needs x, y and z, found {tuple(grids)}")
+        if hasattr(points, "columns"):
+            points = points[list(AXES)].to_numpy()
+        array = np.asarray(points, float)
+        single = array.ndim == 1
+        array = np.atleast_2d(array)
+        if array.ndim != 2 or array.shape[1] != 3:
+            raise CoordinateError(f"points of shape {array.shape}, expected (N, 3) in x, y, z")
+        positions = np.empty(array.shape, np.int64)
+        inside = np.isfinite(array).all(axis=1)
+        for i, grid in enumerate(grids.values()):
+            exact = (array[:, i] - grid.bounds_nm[0]) / grid.resolution
+            within = (exact >= 0) & (exact < grid.size)
+            inside &= within
+            positions[:, i] = np.floor(np.where(within, exact, 0))
+        if outside == "raise" and not inside.all():
+            low, high = self.bounds_nm
+            raise OutOfBoundsError(
+                f"{int((~inside).sum())} of {len(array)} points are outside, first "
+                f"{array[~inside][0].tolist()} nm; the array covers {low.tolist()} to "
+                f"{high.tolist()} nm. Use outside='fill'"
+            )
+        positions[~inside] = 0
+        index = {axis: xr.DataArray(positions[:, i], dims="point") for i, axis in enumerate(AXES)}
+        values = self._obj.isel(index)
+        if not inside.all():
+            keep = xr.DataArray(inside, dims="point")
+            # both sides have the array's dtype, so nothing is promoted
+            values = values.where(keep, np.asarray(fill_value, self._obj.dtype))
+        return values.isel(point=0) if single else values
+
+
+@xr.register_dataset_accessor("precomputed")
+class PrecomputedDatasetAccessor(_Accessor[xr.Dataset]):
+    """``ds.precomputed``: as on a DataArray, for all variables at once."""
+
+    def _variables(self) -> list[xr.DataArray]:
+        return list(self._obj.data_vars.values())
+
+
+@xr.register_datatree_accessor("precomputed")
+class PrecomputedTreeAccessor:
+    """``dt.precomputed``: of a tree of mips, and of any of its nodes."""
+
+    def __init__(self, obj: xr.DataTree) -> None:
+        self._obj = obj
+
+    @property
+    def store(self) -> PrecomputedStore:
+        """The layer that the tree came from."""
+        if "precomputed_source" in self._obj.attrs:
+            return reopen(str(self._obj.attrs["precomputed_source"]))
+        return self._node.store
+
+    @property
+    def info(self) -> VolumeInfo:
+        """The layer's ``info``."""
+        return self.store.info
+
+    @property
+    def _node(self) -> PrecomputedDatasetAccessor:
+        if not self._obj.data_vars:
+            raise SourceError(
+                f"this node has no data; choose one of {list(self._obj.children)}:\n"
+                "    dt['mip0'].precomputed"
+            )
+        return PrecomputedDatasetAccessor(self._obj.to_dataset())
+
+    @property
+    def mip(self) -> int | None:
+        """The mip of this node."""
+        return self._node.mip
+
+    @property
+    def resolution(self) -> tuple[float, ...]:
+        """nm per voxel of this node, x, y, z."""
+        return self._node.resolution
+
+    @property
+    def voxel_offset(self) -> tuple[int, ...]:
+        """First absolute voxel of this node, x, y, z."""
+        return self._node.voxel_offset
+
+    @property
+    def bounds_nm(self) -> NDArray[np.float64]:
+        """Outer edges of this node in nm."""
+        return self._node.bounds_nm
+
+    def to_voxels(
+        self, points_nm: ArrayLike, resolution: Sequence[float] | None = None
+    ) -> NDArray[np.int64]:
+        """As on a DataArray; a root without data needs `resolution`."""
+        if resolution is not None:
+            return coords.to_voxels(points_nm, resolution)
+        return self._node.to_voxels(points_nm)
+
+    def to_nm(
+        self, points_vx: ArrayLike, resolution: Sequence[float] | None = None
+    ) -> NDArray[np.float64]:
+        """As on a DataArray; a root without data needs `resolution`."""
+        if resolution is not None:
+            return coords.to_nm(points_vx, resolution)
+        return self._node.to_nm(points_vx)
+
+    def crop(self, bounds: Any = None, **options: Any) -> xr.DataTree:
+        """Cut the same box in nm out of every mip; parameters as on a DataArray."""
+        return self._obj.map_over_datasets(
+            lambda ds: ds.precomputed.crop(bounds, **options) if ds.data_vars else ds
+        )
+
+    def chunk(self, nbytes: int | str = DASK_CHUNK_BYTES) -> xr.DataTree:
+        """Chunk every mip along its storage chunks."""
+        return self._obj.map_over_datasets(
+            lambda ds: ds.precomputed.chunk(nbytes) if ds.data_vars else ds
+        )
+
+    def snap(self, tolerance: float = 0.01) -> xr.DataTree:
+        """Snap the coordinates of every mip."""
+        return self._obj.map_over_datasets(
+            lambda ds: ds.precomputed.snap(tolerance) if ds.data_vars else ds
+        )

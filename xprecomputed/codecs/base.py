@@ -1,0 +1,124 @@
+"""What a chunk encoding is: stored bytes to voxels and back (pure).
+
+Arrays here have the axes ``(channel, z, y, x)`` in C order. Those are exactly the stored
+bytes of a raw chunk (Fortran order of x, y, z, channel; format reference 2.2), so decoding
+need not move a byte.
+"""
+
+from __future__ import annotations
+
+import math
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, ClassVar, TypeAlias
+
+import numpy as np
+
+from xprecomputed.errors import CorruptDataError
+
+if TYPE_CHECKING:
+    from typing_extensions import Self
+
+    from xprecomputed.metadata import ScaleInfo
+
+__all__ = ["Array", "Bytes", "ChunkSpec", "Codec", "Region"]
+
+Array: TypeAlias = "np.ndarray[Any, np.dtype[Any]]"
+Bytes: TypeAlias = bytes | memoryview
+Region: TypeAlias = tuple[slice, slice, slice, slice]
+
+
+@dataclass(frozen=True, slots=True)
+class ChunkSpec:
+    """What the metadata says about one chunk.
+
+    Parameters
+    ----------
+    shape : tuple of four int
+        ``(channel, z, y, x)``, clipped to the volume.
+    dtype : numpy.dtype
+        Little-endian.
+    """
+
+    shape: tuple[int, int, int, int]
+    dtype: np.dtype[Any]
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of the decoded chunk."""
+        return math.prod(self.shape) * self.dtype.itemsize
+
+    @property
+    def voxels(self) -> int:
+        """Voxels of one channel."""
+        return math.prod(self.shape[1:])
+
+    @property
+    def whole(self) -> Region:
+        """The region that is the whole chunk."""
+        c, z, y, x = self.shape
+        return slice(0, c), slice(0, z), slice(0, y), slice(0, x)
+
+
+@dataclass(frozen=True)
+class Codec(ABC):
+    """One chunk encoding with the parameters of one scale; a frozen value.
+
+    Subclass it, decorate it with ``@dataclass(frozen=True)``, and announce it in the entry
+    point group ``xprecomputed.codecs`` under the name that ``info`` uses.
+    """
+
+    name: ClassVar[str]
+    #: names of the NumPy types that the encoding can carry
+    dtypes: ClassVar[tuple[str, ...]]
+    #: numbers of channels that it can carry; None for any
+    channels: ClassVar[tuple[int, ...] | None] = None
+
+    @classmethod
+    def from_scale(cls, scale: ScaleInfo) -> Self:
+        """The codec with the parameters of `scale`.
+
+        Raises
+        ------
+        UnsupportedEncodingError
+            A parameter that decoding needs is missing or unusable.
+        """
+        del scale
+        return cls()
+
+    @abstractmethod
+    def max_encoded_bytes(self, chunk: ChunkSpec) -> int:
+        """No valid encoding of `chunk` is longer: the bound of every decompression."""
+
+    @abstractmethod
+    def is_impossible(self, data: Bytes, chunk: ChunkSpec) -> bool:
+        """Whether `data` certainly is not this encoding (cheap, looks at the beginning)."""
+
+    @abstractmethod
+    def decode(self, data: Bytes, chunk: ChunkSpec) -> Array:
+        """Decode the whole chunk.
+
+        Returns
+        -------
+        ndarray of ``chunk.dtype``, shape ``chunk.shape``, axes (channel, z, y, x)
+            Possibly a read-only view of `data`.
+
+        Raises
+        ------
+        CorruptDataError
+            The bytes are not a valid encoding of `chunk`.
+        """
+
+    def decode_into(self, data: Bytes, chunk: ChunkSpec, region: Region, out: Array) -> None:
+        """Decode the part `region` of the chunk into `out`, which has exactly its extent."""
+        out[...] = self.decode(data, chunk)[region]
+
+    @abstractmethod
+    def encode(self, array: Array) -> bytes:
+        """Encode one chunk, an array with the axes (channel, z, y, x)."""
+
+
+def require_length(data: Bytes, least: int, what: str) -> None:
+    """Refuse data shorter than a header."""
+    if len(data) < least:
+        raise CorruptDataError(f"{len(data)} bytes are too few for {what} (at least {least})")

@@ -1,0 +1,153 @@
+"""Compression around whole objects and around the values of shards.
+
+Every decompression is bounded by what the metadata allows, so that a small hostile object
+cannot fill the memory (format reference 2.5, rows 18 and 19 of section 10).
+"""
+
+from __future__ import annotations
+
+import sys
+from typing import Any, Protocol
+
+from isal import isal_zlib
+
+from xprecomputed.codecs._optional import optional
+from xprecomputed.codecs.base import Bytes
+from xprecomputed.errors import CorruptDataError
+
+__all__ = ["GZIP_MAGIC", "SUFFIXES", "compress", "decompress"]
+
+GZIP_MAGIC = b"\x1f\x8b"
+
+#: Suffixes that CloudFiles (and people) add to names on a local disk, in order of precedence.
+SUFFIXES = {".gz": "gzip", ".br": "br", ".zstd": "zstd", ".zst": "zstd"}
+
+
+def decompress(data: Bytes, encoding: str, limit: int) -> bytes:
+    """Undo a whole-object compression.
+
+    Parameters
+    ----------
+    data : bytes
+    encoding : {"gzip", "br", "zstd"}
+        As HTTP's ``Content-Encoding`` names them.
+    limit : int
+        The most bytes that can be valid.
+
+    Raises
+    ------
+    CorruptDataError
+        Truncated, damaged, followed by garbage, or longer than `limit`.
+    """
+    if not len(data):
+        raise CorruptDataError(f"{encoding} data of zero bytes")
+    try:
+        plain = _DECOMPRESSORS[encoding](data, limit)
+    except KeyError:
+        raise CorruptDataError(
+            f"unknown compression {encoding!r}, known are {sorted(_DECOMPRESSORS)}"
+        ) from None
+    if len(plain) > limit:
+        raise CorruptDataError(f"{encoding} data that holds more than the {limit} bytes expected")
+    return plain
+
+
+class _Stream(Protocol):
+    """What zlib-like decompressor objects share."""
+
+    @property
+    def eof(self) -> bool: ...
+    @property
+    def unused_data(self) -> bytes: ...
+    def decompress(self, data: Any, max_length: int, /) -> bytes: ...
+
+
+def _members(data: Bytes, limit: int, name: str, errors: Any, start: Any) -> bytes:
+    """All members of a gzip or zstd stream, one byte past `limit` at most."""
+    parts: list[bytes] = []
+    left = limit + 1
+    while len(data) and left:
+        stream: _Stream = start()
+        try:
+            part = stream.decompress(data, left)
+        except errors as error:
+            raise CorruptDataError(f"{name} data that does not decompress: {error}") from None
+        parts.append(part)
+        left -= len(part)
+        if not stream.eof and left:
+            raise CorruptDataError(f"truncated {name} data ({len(data)} bytes stored)")
+        data = stream.unused_data
+    return parts[0] if len(parts) == 1 else b"".join(parts)
+
+
+def _gunzip(data: Bytes, limit: int) -> bytes:
+    return _members(
+        data, limit, "gzip", isal_zlib.error, lambda: isal_zlib.decompressobj(wbits=31)
+    )
+
+
+def _zstd() -> Any:
+    if sys.version_info >= (3, 14):
+        from compression import zstd
+
+        return zstd
+    return optional("backports.zstd", "zstd-compressed objects")
+
+
+def _unzstd(data: Bytes, limit: int) -> bytes:
+    zstd = _zstd()
+    return _members(data, limit, "zstd", zstd.ZstdError, zstd.ZstdDecompressor)
+
+
+def _unbrotli(data: Bytes, limit: int) -> bytes:
+    brotli = optional("brotli", "brotli-compressed objects")
+    stream = brotli.Decompressor()
+    parts: list[bytes] = []
+    left = limit + 1
+    try:
+        part = stream.process(bytes(data), output_buffer_limit=left)
+        while True:
+            parts.append(part)
+            left -= len(part)
+            # the limit is honoured up to brotli's own block size
+            if stream.is_finished() or left <= 0 or stream.can_accept_more_data():
+                break
+            part = stream.process(b"", output_buffer_limit=left)
+    except brotli.error as error:
+        raise CorruptDataError(f"br data that does not decompress: {error}") from None
+    if left > 0 and not stream.is_finished():
+        raise CorruptDataError(f"truncated br data ({len(data)} bytes stored)")
+    return b"".join(parts)
+
+
+_DECOMPRESSORS = {"gzip": _gunzip, "br": _unbrotli, "zstd": _unzstd}
+
+
+def compress(data: Bytes, encoding: str, level: int | None = None) -> bytes:
+    """Compress a whole object; the same bytes every time.
+
+    Parameters
+    ----------
+    data : bytes
+    encoding : {"gzip", "br", "zstd"}
+    level : int, optional
+        The library's own default otherwise.
+
+    Raises
+    ------
+    ValueError
+        Unknown encoding.
+    """
+    if encoding == "gzip":
+        import zlib
+
+        stream = zlib.compressobj(6 if level is None else level, zlib.DEFLATED, 31)
+        return stream.compress(data) + stream.flush()
+    if encoding == "br":
+        brotli = optional("brotli", "brotli-compressed objects")
+        packed: bytes = brotli.compress(bytes(data), quality=5 if level is None else level)
+        return packed
+    if encoding == "zstd":
+        packed = _zstd().compress(bytes(data), 3 if level is None else level)
+        return packed
+    raise ValueError(f"compression {encoding!r}: expected one of {sorted(_DECOMPRESSORS)}")

@@ -1,0 +1,155 @@
+"""``jpeg`` and ``png``: a chunk as one two-dimensional image (format reference 3.2 to 3.4).
+
+Width and height are arbitrary as long as their product is the number of voxels; pixels are
+row-major in x-fastest voxel order and interleave the channels.
+"""
+
+from __future__ import annotations
+
+import struct
+from dataclasses import dataclass
+from typing import ClassVar
+
+import numpy as np
+
+from xprecomputed.codecs._optional import optional
+from xprecomputed.codecs.base import Array, Bytes, ChunkSpec, Codec, require_length
+from xprecomputed.errors import CorruptDataError, UnsupportedEncodingError
+
+__all__ = ["Jpeg", "Png"]
+
+MAX_JPEG_SIDE = 65500  # of libjpeg; format reference 3.3
+
+
+def _planes(pixels: Array, chunk: ChunkSpec) -> Array:
+    """Pixels with interleaved channels as (channel, z, y, x); a view."""
+    channels = chunk.shape[0]
+    return np.moveaxis(pixels.reshape(*chunk.shape[1:], channels), -1, 0)
+
+
+def _check_image(
+    what: str, chunk: ChunkSpec, width: int, height: int, components: int | None
+) -> None:
+    if width * height != chunk.voxels:
+        raise CorruptDataError(
+            f"{what} of {width} x {height} = {width * height} pixels, "
+            f"expected {chunk.voxels} (the voxels of this chunk)"
+        )
+    if components != chunk.shape[0]:
+        raise CorruptDataError(
+            f"{what} with {components} component(s), expected {chunk.shape[0]} (num_channels)"
+        )
+
+
+def _max_image_bytes(chunk: ChunkSpec) -> int:
+    # poorly compressible images grow a little and may carry metadata
+    return 2 * chunk.nbytes + (1 << 20)
+
+
+@dataclass(frozen=True)
+class Jpeg(Codec):
+    """Lossy uint8 images, gray or RGB.
+
+    simplejpeg decodes it: it lets go of the GIL and refuses truncated data, where libjpeg
+    through other packages fills the rest with gray.
+    """
+
+    name: ClassVar[str] = "jpeg"
+    dtypes: ClassVar[tuple[str, ...]] = ("uint8",)
+    channels: ClassVar[tuple[int, ...]] = (1, 3)
+    quality: int = 85
+
+    def max_encoded_bytes(self, chunk: ChunkSpec) -> int:  # noqa: D102
+        return _max_image_bytes(chunk)
+
+    def is_impossible(self, data: Bytes, chunk: ChunkSpec) -> bool:  # noqa: D102
+        return bytes(data[:2]) != b"\xff\xd8"
+
+    def decode(self, data: Bytes, chunk: ChunkSpec) -> Array:  # noqa: D102
+        simplejpeg = optional("simplejpeg", "jpeg chunks")
+        if self.is_impossible(data, chunk):
+            raise CorruptDataError(f"not a JPEG: begins {bytes(data[:4]).hex(' ')}")
+        space = "GRAY" if chunk.shape[0] == 1 else "RGB"
+        try:
+            height, width, found, _ = simplejpeg.decode_jpeg_header(data)
+            components = {"Gray": 1, "YCbCr": 3, "RGB": 3}.get(found)
+            _check_image("JPEG", chunk, width, height, components)
+            return _planes(simplejpeg.decode_jpeg(data, space, strict=True), chunk)
+        except CorruptDataError:
+            raise
+        except ValueError as error:
+            raise CorruptDataError(f"JPEG that does not decode: {error}") from None
+
+    def encode(self, array: Array) -> bytes:  # noqa: D102
+        channels, z, y, x = array.shape
+        if y * z > MAX_JPEG_SIDE or x > MAX_JPEG_SIDE:
+            raise UnsupportedEncodingError(
+                f"jpeg: a chunk of {x} x {y} x {z} voxels is an image of {x} x {y * z}; "
+                f"no side may exceed {MAX_JPEG_SIDE}: use smaller chunks"
+            )
+        simplejpeg = optional("simplejpeg", "jpeg chunks")
+        pixels = np.ascontiguousarray(np.moveaxis(array, 0, -1).reshape(z * y, x, channels))
+        data: bytes = simplejpeg.encode_jpeg(
+            pixels,
+            quality=self.quality,
+            colorspace="GRAY" if channels == 1 else "RGB",
+            colorsubsampling="Gray" if channels == 1 else "444",
+        )
+        return data
+
+
+PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
+PNG_COMPONENTS = {0: 1, 4: 2, 2: 3, 6: 4}  # by colour type; 3 is a palette
+
+
+@dataclass(frozen=True)
+class Png(Codec):
+    """Lossless uint8 and uint16 images of 1 to 4 channels."""
+
+    name: ClassVar[str] = "png"
+    dtypes: ClassVar[tuple[str, ...]] = ("uint8", "uint16")
+    channels: ClassVar[tuple[int, ...]] = (1, 2, 3, 4)
+    level: int = 6
+
+    def max_encoded_bytes(self, chunk: ChunkSpec) -> int:  # noqa: D102
+        return _max_image_bytes(chunk)
+
+    def is_impossible(self, data: Bytes, chunk: ChunkSpec) -> bool:  # noqa: D102
+        return bytes(data[:8]) != PNG_SIGNATURE
+
+    def decode(self, data: Bytes, chunk: ChunkSpec) -> Array:  # noqa: D102
+        imagecodecs = optional("imagecodecs", "png chunks")
+        self._check_header(data, chunk)
+        try:
+            pixels = np.asarray(imagecodecs.png_decode(bytes(data)))
+        except Exception as error:  # imagecodecs' own error classes differ between versions
+            raise CorruptDataError(f"PNG that does not decode: {error}") from None
+        # a tRNS chunk would add alpha and change the shape
+        if pixels.size != chunk.voxels * chunk.shape[0] or pixels.dtype != chunk.dtype:
+            raise CorruptDataError(
+                f"PNG decoded to {pixels.shape} {pixels.dtype}, "
+                f"expected {chunk.voxels} pixels, {chunk.shape[0]} component(s), {chunk.dtype}"
+            )
+        return _planes(pixels, chunk)
+
+    def _check_header(self, data: Bytes, chunk: ChunkSpec) -> None:
+        require_length(data, 57, "a PNG")
+        if self.is_impossible(data, chunk):
+            raise CorruptDataError(f"not a PNG: begins {bytes(data[:8]).hex(' ')}")
+        length, kind, width, height, depth, colour = struct.unpack(">I4sIIBB", data[8:26])
+        if kind != b"IHDR" or length != 13:
+            raise CorruptDataError("PNG whose first chunk is not IHDR")
+        _check_image("PNG", chunk, width, height, PNG_COMPONENTS.get(colour))
+        if depth != 8 * chunk.dtype.itemsize:
+            raise CorruptDataError(
+                f"PNG of bit depth {depth}, expected {8 * chunk.dtype.itemsize} "
+                f"({chunk.dtype.name} volume)"
+            )
+
+    def encode(self, array: Array) -> bytes:  # noqa: D102
+        imagecodecs = optional("imagecodecs", "png chunks")
+        channels, z, y, x = array.shape
+        pixels = np.ascontiguousarray(np.moveaxis(array, 0, -1).reshape(z * y, x, channels))
+        pixels = pixels.astype(array.dtype.newbyteorder("="), copy=False)
+        encoded = imagecodecs.png_encode(pixels[..., 0] if channels == 1 else pixels, self.level)
+        return bytes(encoded)

@@ -1,0 +1,40 @@
+"""``raw``: the voxels themselves (format reference 3.1)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+import numpy as np
+
+from xprecomputed.codecs.base import Array, Bytes, ChunkSpec, Codec
+from xprecomputed.errors import CorruptDataError
+from xprecomputed.metadata import DATA_TYPES
+
+__all__ = ["Raw"]
+
+
+@dataclass(frozen=True)
+class Raw(Codec):
+    """Exactly ``voxels * channels * itemsize`` little-endian bytes, x fastest."""
+
+    name: ClassVar[str] = "raw"
+    dtypes: ClassVar[tuple[str, ...]] = DATA_TYPES
+
+    def max_encoded_bytes(self, chunk: ChunkSpec) -> int:  # noqa: D102 - inherited
+        return chunk.nbytes
+
+    def is_impossible(self, data: Bytes, chunk: ChunkSpec) -> bool:  # noqa: D102
+        return len(data) != chunk.nbytes
+
+    def decode(self, data: Bytes, chunk: ChunkSpec) -> Array:  # noqa: D102
+        if len(data) != chunk.nbytes:
+            c, z, y, x = chunk.shape
+            raise CorruptDataError(
+                f"{len(data)} bytes for raw {chunk.dtype.name} of {x} x {y} x {z} voxels, "
+                f"{c} channel(s), expected {chunk.nbytes}"
+            )
+        return np.frombuffer(data, chunk.dtype).reshape(chunk.shape)
+
+    def encode(self, array: Array) -> bytes:  # noqa: D102
+        return np.ascontiguousarray(array, array.dtype.newbyteorder("<")).tobytes()

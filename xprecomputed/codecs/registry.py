@@ -1,0 +1,81 @@
+"""Which codec an encoding has; built-in ones and those of the entry point group.
+
+Codecs are imported when a scale that needs them is opened.
+"""
+
+from __future__ import annotations
+
+import importlib
+from functools import lru_cache
+from importlib.metadata import entry_points
+
+from xprecomputed.codecs.base import Codec
+from xprecomputed.errors import UnsupportedEncodingError
+from xprecomputed.metadata import ScaleInfo, VolumeInfo
+
+__all__ = ["codec_for", "encodings"]
+
+GROUP = "xprecomputed.codecs"
+
+BUILT_IN = {
+    "raw": "xprecomputed.codecs.raw:Raw",
+    "jpeg": "xprecomputed.codecs.image:Jpeg",
+    "png": "xprecomputed.codecs.image:Png",
+    "compressed_segmentation": (
+        "xprecomputed.codecs.compressed_segmentation:CompressedSegmentation"
+    ),
+    "compresso": "xprecomputed.codecs.compresso:Compresso",
+}
+
+
+@lru_cache(maxsize=1)
+def _places() -> dict[str, str]:
+    announced = {point.name: point.value for point in entry_points(group=GROUP)}
+    return announced | BUILT_IN
+
+
+def encodings() -> tuple[str, ...]:
+    """Names of the encodings that can be opened here.
+
+    Examples
+    --------
+    >>> "raw" in encodings()
+    True
+    """
+    return tuple(sorted(_places()))
+
+
+@lru_cache(maxsize=64)
+def _codec_class(encoding: str) -> type[Codec]:
+    module, _, name = _places()[encoding].partition(":")
+    cls = getattr(importlib.import_module(module), name)
+    if not (isinstance(cls, type) and issubclass(cls, Codec)):
+        raise TypeError(f"entry point {GROUP}:{encoding} is {cls!r}, expected a Codec class")
+    return cls
+
+
+def codec_for(info: VolumeInfo, scale: ScaleInfo) -> Codec:
+    """The codec of a scale with its parameters, checked against the volume.
+
+    Raises
+    ------
+    UnsupportedEncodingError
+        Unknown encoding, or one that cannot carry the data type or the number of channels.
+    """
+    if scale.encoding not in _places():
+        raise UnsupportedEncodingError(
+            f"scale {scale.key!r}: unknown encoding {scale.encoding!r}, "
+            f"known are {', '.join(encodings())}"
+        )
+    cls = _codec_class(scale.encoding)
+    if info.data_type not in cls.dtypes:
+        raise UnsupportedEncodingError(
+            f"scale {scale.key!r}: {scale.encoding} cannot hold {info.data_type}, "
+            f"only {', '.join(cls.dtypes)}"
+        )
+    if cls.channels is not None and info.num_channels not in cls.channels:
+        raise UnsupportedEncodingError(
+            f"scale {scale.key!r}: {scale.encoding} cannot hold {info.num_channels} channels, "
+            f"only {', '.join(map(str, cls.channels))}"
+        )
+    return cls.from_scale(scale)

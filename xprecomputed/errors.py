@@ -1,0 +1,123 @@
+"""Every error of the package, grouped by what a caller would do about it.
+
+::
+
+    PrecomputedError
+    ├── InvalidInfoError (ValueError)          the JSON cannot be used: mend it or pass ``info=``
+    ├── ScaleNotFoundError (LookupError, ValueError)   ask for a mip that exists
+    ├── UnsupportedEncodingError (ValueError)  this scale cannot be decoded here
+    ├── InvalidURLError (ValueError)           the address cannot be used
+    ├── NotFoundError (FileNotFoundError)      a definite "there is no such object"
+    │   ├── InfoMissingError
+    │   └── ChunkMissingError
+    ├── AccessDeniedError (PermissionError)    the object may exist; credentials are wrong
+    ├── StorageError (OSError)                 the request failed; trying again may help
+    ├── CorruptDataError (ValueError)          the bytes are there and are not what they should be
+    ├── MissingDependencyError (ImportError)   install the named package
+    ├── CoordinateError (ValueError)           the labels do not lie on a voxel grid
+    ├── OutOfBoundsError (IndexError, ValueError)   the request leaves the volume
+    └── SourceError (ValueError)               an xarray object does not say where it came from
+
+Missing, denied, failed and corrupt are four different answers; only the first
+can ever become a fill value, and only when the caller asked for it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+__all__ = [
+    "AccessDeniedError",
+    "ChunkMissingError",
+    "CoordinateError",
+    "CorruptDataError",
+    "InfoMissingError",
+    "InvalidInfoError",
+    "InvalidURLError",
+    "MissingDependencyError",
+    "NotFoundError",
+    "OutOfBoundsError",
+    "PrecomputedError",
+    "PrecomputedWarning",
+    "ScaleNotFoundError",
+    "SourceError",
+    "StorageError",
+    "UnsupportedEncodingError",
+]
+
+
+class PrecomputedError(Exception):
+    """Root of all errors that this package raises."""
+
+
+class InvalidInfoError(PrecomputedError, ValueError):
+    """A JSON document is not usable; ``problems`` lists *all* that is wrong with it.
+
+    Attributes
+    ----------
+    problems : tuple of str
+        One line per problem, each starting with its place in the document.
+    """
+
+    def __init__(self, message: str, problems: Iterable[str] = ()) -> None:
+        self.problems: tuple[str, ...] = tuple(problems)
+        super().__init__(message, self.problems)
+
+    def __str__(self) -> str:
+        return "\n  - ".join((str(self.args[0]), *self.problems))
+
+
+class ScaleNotFoundError(PrecomputedError, LookupError, ValueError):
+    """No scale of the volume answers to the given mip, resolution or key."""
+
+
+class UnsupportedEncodingError(PrecomputedError, ValueError):
+    """The scale's encoding is unknown, or cannot carry this data type or channel count."""
+
+
+class InvalidURLError(PrecomputedError, ValueError):
+    """A URL or a relative key cannot be used, or leaves its bucket or folder tree."""
+
+
+class NotFoundError(PrecomputedError, FileNotFoundError):
+    """The store gave a definite answer: there is no such object."""
+
+
+class InfoMissingError(NotFoundError):
+    """There is no ``info`` at the URL."""
+
+
+class ChunkMissingError(NotFoundError):
+    """A chunk of the requested box is not stored and ``fill_missing`` is off."""
+
+
+class AccessDeniedError(PrecomputedError, PermissionError):
+    """The store refused access; whether the object exists is unknown."""
+
+
+class StorageError(PrecomputedError, OSError):
+    """The request failed (I/O error, timeout, broken connection); nothing is known."""
+
+
+class CorruptDataError(PrecomputedError, ValueError):
+    """An object exists but its bytes are not what the metadata promises."""
+
+
+class MissingDependencyError(PrecomputedError, ImportError):
+    """An optional package is needed; the message holds the install line."""
+
+
+class CoordinateError(PrecomputedError, ValueError):
+    """Coordinates are absent, irregular or not on the voxel grid."""
+
+
+class OutOfBoundsError(PrecomputedError, IndexError, ValueError):
+    """A box or a point lies outside the volume or the array."""
+
+
+class SourceError(PrecomputedError, ValueError):
+    """An xarray object does not know which Precomputed layer it came from."""
+
+
+class PrecomputedWarning(UserWarning):
+    """Something odd that does not make the data wrong."""

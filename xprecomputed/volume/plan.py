@@ -1,0 +1,235 @@
+"""From a selection to chunks: which part of which chunk goes where (pure).
+
+Indexes here count from the first voxel of the scale, not from ``voxel_offset``. Arrays have
+the axes ``(channel, z, y, x)``; cells of the chunk grid are x, y, z as everything stored.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+from itertools import product
+from typing import Any, TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+
+from xprecomputed.codecs import Region
+from xprecomputed.grid import ChunkGrid, Triple
+
+__all__ = ["ChunkTask", "Indexer", "OuterPlan", "PointPlan"]
+
+#: A slice with positive step and explicit, clipped ends, or positions in any order.
+Indexer: TypeAlias = "slice | NDArray[np.int64]"
+Index: TypeAlias = "tuple[Any, ...]"
+
+
+@dataclass(frozen=True, slots=True)
+class ChunkTask:
+    """What is wanted of one chunk.
+
+    Parameters
+    ----------
+    cell : tuple of int
+        Grid position, x, y, z.
+    region : tuple of four slices
+        The box of the chunk that has to be decoded, (channel, z, y, x), unit steps.
+    target : index
+        Where the voxels go in the result.
+    source : index or None
+        Which voxels of `region` go there; None: all, in their order.
+    """
+
+    cell: Triple
+    region: Region
+    target: Index
+    source: Index | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class _Part:
+    """One chunk along one axis: `span` is decoded, `source` (counted in it) goes to `target`."""
+
+    chunk: int
+    span: slice
+    source: Indexer
+    target: Indexer
+
+    @property
+    def is_plain(self) -> bool:
+        """Whether all of `span` is wanted, in its order."""
+        return isinstance(self.source, slice) and self.source.step == 1
+
+
+def _length(wanted: Indexer) -> int:
+    if isinstance(wanted, slice):
+        return len(range(wanted.start, wanted.stop, wanted.step))
+    return len(wanted)
+
+
+def _slice_parts(wanted: slice, chunk: int) -> Iterator[_Part]:
+    start, stop, step = wanted.start, wanted.stop, wanted.step
+    at = 0
+    while start < stop:
+        number = start // chunk
+        end = min(stop, (number + 1) * chunk)
+        count = -(-(end - start) // step)
+        first = start - number * chunk
+        last = first + (count - 1) * step
+        yield _Part(
+            number,
+            slice(first, last + 1),
+            slice(0, last + 1 - first, step),
+            slice(at, at + count, 1),
+        )
+        at += count
+        start += count * step
+
+
+def _array_parts(wanted: NDArray[np.int64], chunk: int) -> Iterator[_Part]:
+    numbers = wanted // chunk
+    order = np.argsort(numbers, kind="stable")
+    cuts = np.flatnonzero(np.diff(numbers[order])) + 1
+    for target in np.split(order, cuts):
+        if not len(target):
+            continue
+        number = int(numbers[target[0]])
+        inside = wanted[target] - number * chunk
+        low, high = int(inside.min()), int(inside.max())
+        yield _Part(number, slice(low, high + 1), inside - low, target)
+
+
+def _axis_parts(wanted: Indexer, chunk: int) -> list[_Part]:
+    if isinstance(wanted, slice):
+        return list(_slice_parts(wanted, chunk))
+    return list(_array_parts(np.asarray(wanted, np.int64), chunk))
+
+
+def _as_slice(wanted: Indexer) -> Indexer:
+    """Positions that are a regular ascending run, as a slice: far cheaper to copy."""
+    if isinstance(wanted, slice) or not len(wanted):
+        return wanted
+    if len(wanted) == 1:
+        return slice(int(wanted[0]), int(wanted[0]) + 1, 1)
+    steps = np.diff(wanted)
+    if steps[0] > 0 and (steps == steps[0]).all():
+        return slice(int(wanted[0]), int(wanted[-1]) + 1, int(steps[0]))
+    return wanted
+
+
+class OuterPlan:
+    """The chunks of an orthogonal selection.
+
+    Parameters
+    ----------
+    grid : ChunkGrid
+    channel, z, y, x : slice or ndarray of int
+        Inside the bounds; slices with positive steps.
+
+    Examples
+    --------
+    >>> grid = ChunkGrid((100, 100, 100), (0, 0, 0), (64, 64, 64))
+    >>> one, ten = slice(0, 1, 1), slice(60, 70, 1)
+    >>> plan = OuterPlan(grid, one, one, one, ten)
+    >>> plan.shape, [task.cell for task in plan]
+    ((1, 1, 1, 10), [(0, 0, 0), (1, 0, 0)])
+    """
+
+    def __init__(
+        self, grid: ChunkGrid, channel: Indexer, z: Indexer, y: Indexer, x: Indexer
+    ) -> None:
+        wanted = [_as_slice(each) for each in (channel, z, y, x)]
+        self.shape = tuple(_length(each) for each in wanted)
+        # all channels of a voxel are in one chunk, so that axis has one
+        extents = (2**62, *grid.chunk_size[::-1])
+        self.parts = (
+            [_axis_parts(each, extent) for each, extent in zip(wanted, extents, strict=True)]
+            if math.prod(self.shape)
+            else [[]] * 4
+        )
+
+    def __len__(self) -> int:
+        return math.prod(len(each) for each in self.parts)
+
+    def __iter__(self) -> Iterator[ChunkTask]:
+        for parts in product(*self.parts):
+            _, z, y, x = parts
+            region = (parts[0].span, z.span, y.span, x.span)
+            target = tuple(part.target for part in parts)
+            source: Index | None = None
+            if not all(part.is_plain for part in parts):
+                source = _joined([part.source for part in parts])
+                target = _joined(list(target))
+            yield ChunkTask((x.chunk, y.chunk, z.chunk), region, target, source)
+
+
+def _joined(indexers: list[Indexer]) -> Index:
+    """Orthogonal indexers as one NumPy index: slices while that is enough, else np.ix_."""
+    if all(isinstance(each, slice) for each in indexers):
+        return tuple(indexers)
+    return np.ix_(*(_positions(each) for each in indexers))
+
+
+class PointPlan:
+    """The chunks of scattered voxels; each chunk once, however many points it has.
+
+    Parameters
+    ----------
+    grid : ChunkGrid
+    channel, z, y, x : ndarray of int, all of one length N, or slice
+        A slice (positive step, inside the bounds) goes with every point.
+    """
+
+    def __init__(
+        self, grid: ChunkGrid, channel: Indexer, z: Indexer, y: Indexer, x: Indexer
+    ) -> None:
+        extents = (2**62, *grid.chunk_size[::-1])
+        wanted = (channel, z, y, x)
+        self.slices = [axis for axis in range(4) if isinstance(wanted[axis], slice)]
+        self.arrays = [axis for axis in range(4) if axis not in self.slices]
+        self.parts = [_axis_parts(wanted[axis], extents[axis]) for axis in self.slices]
+        points = np.stack([np.asarray(wanted[axis], np.int64) for axis in self.arrays])
+        self.cells = points // np.array([extents[axis] for axis in self.arrays])[:, None]
+        self.inside = points - self.cells * np.array([extents[a] for a in self.arrays])[:, None]
+        order = np.lexsort(self.cells[::-1])
+        moved = (np.diff(self.cells[:, order], axis=1) != 0).any(axis=0)
+        self.groups = [each for each in np.split(order, np.flatnonzero(moved) + 1) if len(each)]
+        self.shape = (points.shape[1], *(_length(wanted[axis]) for axis in self.slices))
+
+    def __len__(self) -> int:
+        return len(self.groups) * math.prod(len(each) for each in self.parts)
+
+    def __iter__(self) -> Iterator[ChunkTask]:
+        for members in self.groups:
+            for parts in product(*self.parts):
+                yield self._task(members, parts)
+
+    def _task(self, members: NDArray[np.int64], parts: tuple[_Part, ...]) -> ChunkTask:
+        chunks, region, source = [0] * 4, [slice(0)] * 4, [np.zeros(0, np.int64)] * 4
+        target = [_column(members, 0, 1 + len(parts))]
+        for row, axis in enumerate(self.arrays):
+            inside = self.inside[row, members]
+            low, high = int(inside.min()), int(inside.max())
+            chunks[axis], region[axis] = int(self.cells[row, members[0]]), slice(low, high + 1)
+            source[axis] = _column(inside - low, 0, 1 + len(parts))
+        for place, (axis, part) in enumerate(zip(self.slices, parts, strict=True), 1):
+            chunks[axis], region[axis] = part.chunk, part.span
+            source[axis] = _column(_positions(part.source), place, 1 + len(parts))
+            target.append(_column(_positions(part.target), place, 1 + len(parts)))
+        cell = (chunks[3], chunks[2], chunks[1])
+        c, z, y, x = region
+        return ChunkTask(cell, (c, z, y, x), tuple(target), tuple(source))
+
+
+def _positions(wanted: Indexer) -> NDArray[np.int64]:
+    if isinstance(wanted, slice):
+        return np.arange(wanted.start, wanted.stop, wanted.step)
+    return wanted
+
+
+def _column(values: NDArray[np.int64], axis: int, ndim: int) -> NDArray[np.int64]:
+    """`values` along one of `ndim` axes, so that NumPy broadcasts them."""
+    shape = [1] * ndim
+    shape[axis] = len(values)
+    return values.reshape(shape)

@@ -1,0 +1,283 @@
+"""Boxes, orthogonal selections and points of one scale, as arrays.
+
+One read is plan, fetch, decode into the destination. What crosses threads are whole chunks;
+what crosses processes is this small frozen value.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from xprecomputed.codecs import (
+    GZIP_MAGIC,
+    Array,
+    Bytes,
+    ChunkSpec,
+    Codec,
+    codec_for,
+    decompress,
+)
+from xprecomputed.errors import (
+    ChunkMissingError,
+    CorruptDataError,
+    InvalidInfoError,
+    OutOfBoundsError,
+    ScaleNotFoundError,
+)
+from xprecomputed.grid import Box, Triple
+from xprecomputed.metadata import ScaleInfo, VolumeInfo
+from xprecomputed.parallel import decode_slot, run_bounded
+from xprecomputed.shard_format import MortonCode
+from xprecomputed.storage import Location, ShardedValues, workers_for
+from xprecomputed.tracing import record_filled
+from xprecomputed.volume.plan import ChunkTask, Indexer, OuterPlan, PointPlan
+
+__all__ = ["ScaleReader"]
+
+#: Decoding takes the stored bytes, maybe their decompressed form, and a decoded temporary.
+COPIES = 2
+
+
+@dataclass(frozen=True, slots=True)
+class ScaleReader:
+    """One scale, ready to be read. Frozen, picklable; holds no socket and no thread.
+
+    Parameters
+    ----------
+    directory : Location
+        Where the chunks or shards lie.
+    scale : ScaleInfo
+    dtype : numpy.dtype
+        Little-endian.
+    num_channels : int
+    codec : Codec
+    fill_missing : bool
+        Whether a chunk that is definitely not stored reads as zeros.
+    instead : str
+        A mip that has data, where this one is a placeholder; else empty.
+    """
+
+    directory: Location
+    scale: ScaleInfo
+    dtype: np.dtype[Any]
+    num_channels: int
+    codec: Codec
+    fill_missing: bool = False
+    instead: str = ""
+
+    @classmethod
+    def open(
+        cls, volume: Location, info: VolumeInfo, mip: int, *, fill_missing: bool = False
+    ) -> ScaleReader:
+        """The reader of scale number `mip`; no request is made.
+
+        Raises
+        ------
+        UnsupportedEncodingError, InvalidURLError, InvalidInfoError
+        """
+        scale = info.scales[mip]
+        reader = cls(
+            directory=volume.child(scale.key),
+            scale=scale,
+            dtype=info.dtype,
+            num_channels=info.num_channels,
+            codec=codec_for(info, scale),
+            fill_missing=fill_missing,
+            instead=_with_data(info) if scale.is_placeholder else "",
+        )
+        if scale.sharding is not None:
+            reader._morton()
+        return reader
+
+    @property
+    def shape(self) -> tuple[int, int, int, int]:
+        """``(channel, z, y, x)``."""
+        x, y, z = self.scale.size
+        return self.num_channels, z, y, x
+
+    def read_box(self, box: Box) -> Array:
+        """The voxels of an absolute box.
+
+        Returns
+        -------
+        ndarray, shape (channel, z, y, x)
+
+        Raises
+        ------
+        OutOfBoundsError
+            The box is not inside the scale.
+        """
+        if not self.scale.bounds.contains(box):
+            raise OutOfBoundsError(
+                f"{self.directory.url}: box {box} is not inside {self.scale.bounds} "
+                "(absolute voxels of this mip)"
+            )
+        x, y, z = (
+            slice(a - o, max(b, a) - o, 1)
+            for a, b, o in zip(box.start, box.stop, self.scale.voxel_offset, strict=True)
+        )
+        return self.read(slice(0, self.num_channels, 1), z, y, x)
+
+    def read(self, channel: Indexer, z: Indexer, y: Indexer, x: Indexer) -> Array:
+        """An orthogonal selection: every combination of the four indexers.
+
+        Parameters
+        ----------
+        channel, z, y, x : slice or ndarray of int
+            Positions from the first voxel; inside the bounds, positive steps.
+
+        Returns
+        -------
+        ndarray, shape (channel, z, y, x)
+        """
+        plan = OuterPlan(self.scale.grid, channel, z, y, x)
+        out = np.empty(plan.shape, self.dtype)
+        self._run(plan, out)
+        return out
+
+    def read_points(self, channel: Indexer, z: Indexer, y: Indexer, x: Indexer) -> Array:
+        """Scattered voxels; every chunk is read once, whatever the order of the points.
+
+        Parameters
+        ----------
+        channel, z, y, x : ndarray of int, shape (N,), or slice
+            Positions from the first voxel, inside the bounds. The arrays (one at least)
+            belong together; a slice takes all its positions for every point.
+
+        Returns
+        -------
+        ndarray, shape (N, and the length of each slice in the order of the arguments)
+        """
+        plan = PointPlan(self.scale.grid, channel, z, y, x)
+        out = np.empty(plan.shape, self.dtype)
+        self._run(plan, out)
+        return out
+
+    def _run(self, plan: OuterPlan | PointPlan, out: Array) -> None:
+        if not len(plan):
+            return
+        if self.instead:
+            raise ScaleNotFoundError(
+                f"{self.directory.url}: this mip is a placeholder without data; {self.instead}"
+            )
+        if self.scale.sharding is None:
+            self._read_chunks(plan, len(plan), out)
+        else:
+            self._read_shards(list(plan), out)
+
+    def _read_chunks(self, plan: Iterable[ChunkTask], count: int, out: Array) -> None:
+        held = COPIES * self._chunk_spec((0, 0, 0)).nbytes
+        run_bounded(
+            plan,
+            lambda task: self._read_chunk(task, out),
+            workers=min(workers_for(self.directory), count),
+            cost=lambda _: held,
+        )
+
+    def _read_chunk(self, task: ChunkTask, out: Array) -> None:
+        chunk = self._chunk_spec(task.cell)
+        place = self.directory.child(self.scale.grid.name(task.cell))
+        limit = self.codec.max_encoded_bytes(chunk)
+        # a compressed object may be a little longer than its contents
+        blob = self.directory.storage.get(place.key, limit + (limit >> 4) + 4096)
+        if blob is None:
+            self._fill(task, out, place.url)
+            return
+        try:
+            with decode_slot():
+                data: Bytes = blob.data
+                if blob.encoding is not None:
+                    data = decompress(data, blob.encoding, limit)
+                elif data[:2] == GZIP_MAGIC and self.codec.is_impossible(data, chunk):
+                    data = decompress(data, "gzip", limit)
+                self._paste(data, chunk, task, out)
+        except CorruptDataError as error:
+            raise CorruptDataError(f"{place.url}: {error}") from None
+
+    def _read_shards(self, tasks: list[ChunkTask], out: Array) -> None:
+        keys = self._morton().encode([task.cell for task in tasks])
+        values = self._values()
+        chunk = self._chunk_spec((0, 0, 0))
+
+        def deliver(position: int, data: Bytes | None) -> None:
+            task = tasks[position]
+            if data is None:
+                self._fill(task, out, values.place_of(int(keys[position])))
+                return
+            try:
+                with decode_slot():
+                    self._paste(data, self._chunk_spec(task.cell), task, out)
+            except CorruptDataError as error:
+                raise CorruptDataError(
+                    f"{values.place_of(int(keys[position]))}, chunk "
+                    f"{self.scale.grid.name(task.cell)}: {error}{self._hint(task.cell)}"
+                ) from None
+
+        values.read(
+            keys,
+            deliver,
+            max_value_bytes=self.codec.max_encoded_bytes(chunk),
+            held_bytes=COPIES * chunk.nbytes,
+        )
+
+    def _paste(self, data: Bytes, chunk: ChunkSpec, task: ChunkTask, out: Array) -> None:
+        if not len(data):
+            raise CorruptDataError("an object of zero bytes")
+        if task.source is None:
+            self.codec.decode_into(data, chunk, task.region, out[task.target])
+            return
+        part = np.empty([each.stop - each.start for each in task.region], self.dtype)
+        self.codec.decode_into(data, chunk, task.region, part)
+        out[task.target] = part[task.source]
+
+    def _fill(self, task: ChunkTask, out: Array, address: str) -> None:
+        if not self.fill_missing:
+            box = self.scale.grid.chunk_box(task.cell)
+            raise ChunkMissingError(
+                f"{address}: the chunk of voxels {box} is not stored. If holes are background, "
+                "open with fill_missing=True"
+            )
+        out[task.target] = 0
+        record_filled(1)
+
+    def _chunk_spec(self, cell: Triple) -> ChunkSpec:
+        x, y, z = self.scale.grid.chunk_shape(cell)
+        return ChunkSpec((self.num_channels, z, y, x), self.dtype)
+
+    def _morton(self) -> MortonCode:
+        try:
+            return MortonCode(self.scale.grid.shape)
+        except InvalidInfoError as error:
+            raise InvalidInfoError(f"{self.directory.url}: {error}") from None
+
+    def _values(self) -> ShardedValues:
+        spec = self.scale.sharding
+        if spec is None:  # pragma: no cover - the caller has looked
+            raise ValueError("not sharded")
+        entries = self.scale.grid.chunks
+        if spec.hash == "identity":
+            # keys of one minishard differ in the bits below it and in those above the shard
+            bits = self._morton().bits
+            above = max(0, bits - spec.preshift_bits - spec.minishard_bits - spec.shard_bits)
+            entries = min(entries, 1 << min(bits, spec.preshift_bits + above))
+        return ShardedValues(self.directory, spec, entries)
+
+    def _hint(self, cell: Triple) -> str:
+        """The likely cause at edges of sharded data (format reference 4.6)."""
+        if self.scale.grid.chunk_shape(cell) == self.scale.chunk_size:
+            return ""
+        return (
+            " (CloudVolume and Igneous store one encoded background chunk for all extents of a "
+            "shard unless delete_black_uploads is set; this edge chunk may be such a one)"
+        )
+
+
+def _with_data(info: VolumeInfo) -> str:
+    for mip, scale in enumerate(info.scales):
+        if not scale.is_placeholder:
+            return f"mip={mip} ({scale.resolution} nm, key {scale.key!r}) has data"
+    return "no mip of this volume has data"
