@@ -65,8 +65,8 @@ class ShardingSpec:
     @classmethod
     def read(cls, data: object, at: str, problems: list[str]) -> ShardingSpec | None:
         """Parse `data`, adding what is wrong to `problems` under the place `at`."""
-        check = Checker(data, at, problems)
         before = len(problems)
+        check = Checker(data, at, problems)
         members = _read(check)
         extra = check.rest()
         if len(problems) > before:

@@ -119,8 +119,8 @@ class ScaleInfo:
     @classmethod
     def read(cls, data: object, at: str, problems: list[str]) -> ScaleInfo | None:
         """Parse `data`, adding what is wrong to `problems` under the place `at`."""
-        check = Checker(data, at, problems)
         before = len(problems)
+        check = Checker(data, at, problems)
         members = _read_scale(check)
         raw_sharding = members.pop("raw_sharding")
         if raw_sharding is not None:

@@ -1,0 +1,58 @@
+"""Shared fixtures. The oracles are other packages and bytes made by hand."""
+
+import os
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import HealthCheck, settings
+
+from xprecomputed.codecs import _jit
+from xprecomputed.storage import index_cache
+
+settings.register_profile(
+    "default", deadline=None, max_examples=50, suppress_health_check=[HealthCheck.too_slow]
+)
+settings.load_profile("default")
+
+REPOSITORY = Path(__file__).resolve().parent.parent
+REAL_VOLUME = Path(
+    os.environ.get("XPRECOMPUTED_REAL_VOLUME", REPOSITORY.parent / "shared/data/connectomics_seg")
+)
+
+
+@pytest.fixture(autouse=True)
+def empty_index_cache():
+    index_cache.clear()
+
+
+@pytest.fixture(scope="session")
+def repository():
+    return REPOSITORY
+
+
+@pytest.fixture(scope="session")
+def real_volume():
+    """The real segmentation that lies beside some checkouts."""
+    if not (REAL_VOLUME / "info").exists():
+        pytest.skip(f"{REAL_VOLUME} is not here (set XPRECOMPUTED_REAL_VOLUME)")
+    return str(REAL_VOLUME)
+
+
+@pytest.fixture
+def without_numba(monkeypatch):
+    """The paths that are taken where numba is not installed."""
+    monkeypatch.setattr(_jit, "_compile", lambda kernel: None)
+
+
+@pytest.fixture(params=["numba", "no numba"])
+def either_path(request):
+    """Run a test with the kernels and again without them."""
+    if request.param == "no numba":
+        request.getfixturevalue("without_numba")
+    return request.param
+
+
+@pytest.fixture
+def rng():
+    return np.random.default_rng(20261121)
