@@ -7,6 +7,7 @@ and distributed too. One runs per simultaneous call, and idle ones are used agai
 from __future__ import annotations
 
 import atexit
+import contextlib
 import os
 import struct
 import subprocess
@@ -46,13 +47,12 @@ def decode(package: str, purpose: str, install: str, data: bytes, nbytes: int) -
     try:
         ok, answer = _ask(helper, package, data, nbytes)
     except (OSError, EOFError):
-        helper.kill()
-        code = helper.wait()
+        code = _end(helper)
         raise CorruptDataError(
             f"{package} stream that crashed or hung its decoder (exit {code} of a helper process)"
         ) from None
     except BaseException:
-        helper.kill()
+        _end(helper)
         raise
     finally:
         timer.cancel()
@@ -104,24 +104,33 @@ def _give_back(helper: subprocess.Popen[bytes]) -> None:
         _idle.append(helper)
 
 
-def _close(helper: subprocess.Popen[bytes]) -> None:
+def _close_pipes(helper: subprocess.Popen[bytes]) -> None:
     for pipe in (helper.stdin, helper.stdout):
         if pipe is not None:
-            pipe.close()
-    helper.wait(timeout=5)
+            with contextlib.suppress(OSError):  # what is left in it cannot be flushed
+                pipe.close()
+
+
+def _end(helper: subprocess.Popen[bytes]) -> int:
+    helper.kill()
+    _close_pipes(helper)
+    return helper.wait()
 
 
 @atexit.register
 def _close_all() -> None:
     with _lock:
         while _idle:
-            _close(_idle.pop())
+            _end(_idle.pop())
 
 
 def _forget_after_fork() -> None:
     # the child must not talk over its parent's pipes
     global _idle, _lock
     _lock = threading.Lock()
+    for helper in _idle:
+        _close_pipes(helper)
+        helper.returncode = 0  # somebody else's process: nothing to wait for
     _idle = []
 
 

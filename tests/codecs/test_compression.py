@@ -1,0 +1,112 @@
+import gzip
+import subprocess
+import sys
+import zlib
+
+import brotli
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from xprecomputed import CorruptDataError, MissingDependencyError
+from xprecomputed.codecs import _optional, compress, compression, decompress
+
+zstd = compression._zstd()
+
+ENCODERS = {
+    "gzip": lambda data: gzip.compress(data),
+    "br": lambda data: brotli.compress(data),
+    "zstd": lambda data: zstd.compress(data),
+}
+EVERY = pytest.mark.parametrize("encoding", list(ENCODERS))
+
+
+@EVERY
+@pytest.mark.parametrize("data", [b"", b"a", bytes(100_000), bytes(range(256)) * 500])
+def test_what_the_libraries_write_is_read(encoding, data):
+    assert decompress(ENCODERS[encoding](data), encoding, len(data)) == data
+    assert decompress(compress(data, encoding), encoding, len(data)) == data
+    assert decompress(memoryview(compress(data, encoding, 1)), encoding, 10**6) == data
+
+
+@EVERY
+def test_bombs_stop_at_the_limit(encoding):
+    bomb = ENCODERS[encoding](bytes(200 << 20))
+    assert len(bomb) < 1 << 20
+    code = (
+        "import sys, resource\n"
+        "from xprecomputed.codecs import decompress\n"
+        "decompress(b'', 'gzip', 1) if 0 else None\n"
+        "before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss\n"
+        "try:\n"
+        f"    decompress(sys.stdin.buffer.read(), {encoding!r}, 1000)\n"
+        "except ValueError as error:\n"
+        "    assert 'more than the 1000 bytes expected' in str(error), error\n"
+        "    print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before)\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], input=bomb, capture_output=True, check=True)
+    assert int(done.stdout) < 40 << 10, "KiB of memory for a bomb of 200 MiB"
+
+
+@EVERY
+def test_one_byte_too_many_is_refused(encoding):
+    with pytest.raises(CorruptDataError, match=f"{encoding} data that holds more than the 999 bytes"):
+        decompress(ENCODERS[encoding](bytes(1000)), encoding, 999)
+
+
+@EVERY
+def test_truncation_is_found_wherever_it_is(encoding):
+    packed = ENCODERS[encoding](bytes(range(256)) * 4)
+    for cut in range(1, len(packed)):
+        with pytest.raises(CorruptDataError, match="truncated|does not decompress"):
+            decompress(packed[:-cut], encoding, 1024)
+    with pytest.raises(CorruptDataError, match="zero bytes"):
+        decompress(b"", encoding, 1024)
+
+
+@EVERY
+def test_garbage_behind_is_refused(encoding):
+    with pytest.raises(CorruptDataError, match="truncated|does not decompress"):
+        decompress(ENCODERS[encoding](b"abc") + b"xyz", encoding, 1024)
+
+
+def test_damaged_gzip_is_found_by_its_checksum():
+    packed = bytearray(gzip.compress(b"abcdefgh" * 10, 0))
+    packed[20] ^= 1
+    with pytest.raises(CorruptDataError, match="gzip data that does not decompress"):
+        decompress(bytes(packed), "gzip", 1000)
+
+
+def test_several_gzip_members_are_one_object():
+    assert decompress(gzip.compress(b"ab") + gzip.compress(b"cd"), "gzip", 4) == b"abcd"
+
+
+def test_zlib_is_not_gzip():
+    with pytest.raises(CorruptDataError, match="does not decompress"):
+        decompress(zlib.compress(b"abc"), "gzip", 10)
+
+
+def test_gzip_is_deterministic():
+    assert compress(b"abc" * 99, "gzip")[:8] == b"\x1f\x8b\x08\0\0\0\0\0"
+
+
+def test_unknown_compression():
+    with pytest.raises(CorruptDataError, match="unknown compression 'lzma', known are"):
+        decompress(b"abc", "lzma", 10)
+    with pytest.raises(ValueError, match="compression 'lzma': expected one of"):
+        compress(b"abc", "lzma")
+
+
+@given(st.binary(max_size=400), st.sampled_from(list(ENCODERS)))
+def test_any_bytes_are_data_or_an_error_of_ours(data, encoding):
+    try:
+        assert len(decompress(data, encoding, 1000)) <= 1000
+    except CorruptDataError:
+        pass
+
+
+@pytest.mark.parametrize("module", sorted(_optional.INSTALL))
+def test_absent_packages_come_with_the_install_line(monkeypatch, module):
+    monkeypatch.setitem(sys.modules, module, None)
+    with pytest.raises(MissingDependencyError, match=r"reading x: the package .*\n    pip install"):
+        _optional.optional(module, "reading x")
