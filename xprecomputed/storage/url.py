@@ -35,10 +35,8 @@ def strip_format(url: str | os.PathLike[str]) -> str:
     'gs://bucket/layer'
     """
     text = os.fspath(url).strip().removeprefix(PREFIX)
-    text = text.rstrip("/").removesuffix(SUFFIX)
-    bare = text.rstrip("/")
-    bare = bare.removesuffix("/info").rstrip("/") if bare.endswith("/info") else bare
-    return bare or text[:1]
+    bare = text.rstrip("/").removesuffix(SUFFIX).rstrip("/").removesuffix("/info").rstrip("/")
+    return bare or text[:1]  # the root itself
 
 
 def locate_url(

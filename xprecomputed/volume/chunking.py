@@ -56,10 +56,10 @@ def preferred_chunks(
 
 def _grow(chunk: list[int], most: list[int], voxels: int | None) -> bool:
     """Double the shortest side that may still grow; whether there was one."""
-    sides = sorted((c, -axis) for axis, c in enumerate(chunk) if c < most[axis])
+    sides = sorted((c, axis) for axis, c in enumerate(chunk) if c < most[axis])
     if not sides or (voxels is not None and 2 * math.prod(chunk) > voxels):
         return False
-    chunk[-sides[0][1]] *= 2
+    chunk[sides[0][1]] *= 2
     return True
 
 
