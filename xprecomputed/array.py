@@ -92,37 +92,51 @@ class PrecomputedArray(BackendArray):
             if isinstance(indexer, slice):
                 flip.append(slice(None, None, -1) if backwards else slice(None))
         shape = np.broadcast_shapes(*(key[i].shape for i in paired))
-        varying = {i: [d for d, n in enumerate(key[i].shape) if n != 1] for i in paired}
-        owners = [d for dims in varying.values() for d in dims]
-        if len(owners) == len(set(owners)) and all(len(d) <= 1 for d in varying.values()):
-            result = self._orthogonal(wanted, sliced, paired, varying)
+        lines = _lines([np.broadcast_to(np.asarray(wanted[i]), shape) for i in paired])
+        if lines is None:
+            for i in paired:
+                wanted[i] = np.broadcast_to(np.asarray(wanted[i]), shape).reshape(-1)
+            result = self._read_points(wanted)
         else:
-            result = self._points(wanted, paired, shape)
+            # each array has a dimension of its own: a box, read as one and then transposed
+            for i, (_, positions) in zip(paired, lines, strict=True):
+                wanted[i] = positions
+            order = sorted(paired, key=lambda i: lines[paired.index(i)][0])
+            result = self._read(wanted).transpose(order + sliced)
         sizes = result.shape[result.ndim - len(sliced) :]
         return result.reshape(shape + sizes)[(..., *flip)]
 
-    def _orthogonal(
-        self,
-        wanted: list[Indexer],
-        sliced: list[int],
-        paired: list[int],
-        varying: dict[int, list[int]],
-    ) -> Array:
-        """Each array has a dimension of its own: a box, read as one and then transposed."""
-        flat = [each if isinstance(each, slice) else each.reshape(-1) for each in wanted]
-        # arrays without a dimension have length one and may stand anywhere in front
-        order = sorted(paired, key=lambda i: varying[i] or [-1]) + sliced
-        return self._read(flat).transpose(order)
-
-    def _points(self, wanted: list[Indexer], paired: list[int], shape: tuple[int, ...]) -> Array:
-        flat = list(wanted)
-        for i in paired:
-            flat[i] = np.broadcast_to(np.asarray(wanted[i]), shape).reshape(-1)
+    def _read_points(self, indexers: list[Indexer]) -> Array:
         if self.ndim == 4:
-            c, z, y, x = flat
+            c, z, y, x = indexers
             return self.reader.read_points(c, z, y, x)
-        z, y, x = flat
+        z, y, x = indexers
         return self.reader.read_points(slice(0, 1, 1), z, y, x)[:, 0]
+
+
+def _lines(arrays: list[NDArray[np.int64]]) -> list[tuple[int, NDArray[np.int64]]] | None:
+    """For arrays that each vary along one dimension of their own: that and the positions.
+
+    -1 stands for the dimension of a constant. None if they are scattered points in truth, or
+    if a dimension repeats them all.
+    """
+    found = []
+    free = {axis for axis, size in enumerate(arrays[0].shape) if size != 1}
+    for array in arrays:
+        varying = [axis for axis in range(array.ndim) if _varies(array, axis)]
+        if len(varying) > 1 or (varying and varying[0] not in free):
+            return None
+        free -= set(varying)
+        line = tuple(slice(None) if axis in varying else 0 for axis in range(array.ndim))
+        found.append((varying[0] if varying else -1, np.atleast_1d(array[line])))
+    return None if free else found
+
+
+def _varies(array: NDArray[np.int64], axis: int) -> bool:
+    if array.shape[axis] == 1 or (array.strides[axis] == 0 and array.shape[axis]):
+        return False
+    first = array[(slice(None),) * axis + (slice(0, 1),)]
+    return not array.size or bool((array != first).any())
 
 
 def _normalised(indexer: Any, size: int, axis: str) -> tuple[Indexer, bool]:
