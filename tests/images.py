@@ -23,7 +23,11 @@ def labels(shape, dtype="u8", seed=0, cell=6, count=50):
     fine = np.kron(coarse, np.ones((cell,) * 3, int))
     z, y, x = shape[-3:]
     volume = ids[fine[:z, :y, :x]].astype(dtype)
-    return volume if len(shape) == 3 else np.stack([volume + np.dtype(dtype).type(c) for c in range(shape[0])])
+    return (
+        volume
+        if len(shape) == 3
+        else np.stack([volume + np.dtype(dtype).type(c) for c in range(shape[0])])
+    )
 
 
 def smooth(shape, seed=0):

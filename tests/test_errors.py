@@ -22,11 +22,7 @@ BUILTIN = {
     "UnsupportedEncodingError": "ValueError",
 }
 
-LEAVES = [
-    name
-    for name in errors.__all__
-    if name not in ("PrecomputedError", "PrecomputedWarning")
-]
+LEAVES = [name for name in errors.__all__ if name not in ("PrecomputedError", "PrecomputedWarning")]
 
 
 @pytest.mark.parametrize("name", LEAVES)

@@ -22,7 +22,9 @@ def test_chunks_tile_the_volume_without_overlap(size, offset, chunk):
     for cell in grid.cells(grid.bounds):
         box = grid.chunk_box(cell)
         assert box.shape == grid.chunk_shape(cell)
-        count[tuple(slice(a - o, b - o) for a, b, o in zip(box.start, box.stop, offset, strict=True))] += 1
+        count[
+            tuple(slice(a - o, b - o) for a, b, o in zip(box.start, box.stop, offset, strict=True))
+        ] += 1
     assert (count == 1).all()
     assert grid.chunks == len(list(grid.cells(grid.bounds)))
 

@@ -6,7 +6,7 @@ indexing; mip, resolution, offset and bounds are derived from the coordinates ea
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Generic, Literal, TypeVar
 
 import numpy as np
@@ -28,6 +28,8 @@ Outside = Literal["raise", "clip", "pad"]
 
 class _Accessor(Generic[T]):
     """What arrays and datasets share."""
+
+    _obj: T
 
     def __init__(self, obj: T) -> None:
         self._obj = obj
@@ -92,7 +94,7 @@ class _Accessor(Generic[T]):
 
     @property
     def resolution(self) -> tuple[float, ...]:
-        """nm per voxel, x, y, z (those that are dimensions), from the coordinates."""
+        """Nm per voxel, x, y, z (those that are dimensions), from the coordinates."""
         return tuple(grid.resolution for grid in self._grids().values())
 
     @property
@@ -428,6 +430,8 @@ class PrecomputedDatasetAccessor(_Accessor[xr.Dataset]):
 class PrecomputedTreeAccessor:
     """``dt.precomputed``: of a tree of mips, and of any of its nodes."""
 
+    _obj: xr.DataTree
+
     def __init__(self, obj: xr.DataTree) -> None:
         self._obj = obj
 
@@ -459,7 +463,7 @@ class PrecomputedTreeAccessor:
 
     @property
     def resolution(self) -> tuple[float, ...]:
-        """nm per voxel of this node, x, y, z."""
+        """Nm per voxel of this node, x, y, z."""
         return self._node.resolution
 
     @property
@@ -490,18 +494,18 @@ class PrecomputedTreeAccessor:
 
     def crop(self, bounds: Any = None, **options: Any) -> xr.DataTree:
         """Cut the same box in nm out of every mip; parameters as on a DataArray."""
-        return self._obj.map_over_datasets(
-            lambda ds: ds.precomputed.crop(bounds, **options) if ds.data_vars else ds
-        )
+        return self._each(lambda ds: ds.precomputed.crop(bounds, **options))
 
     def chunk(self, nbytes: int | str = DASK_CHUNK_BYTES) -> xr.DataTree:
         """Chunk every mip along its storage chunks."""
-        return self._obj.map_over_datasets(
-            lambda ds: ds.precomputed.chunk(nbytes) if ds.data_vars else ds
-        )
+        return self._each(lambda ds: ds.precomputed.chunk(nbytes))
 
     def snap(self, tolerance: float = 0.01) -> xr.DataTree:
         """Snap the coordinates of every mip."""
-        return self._obj.map_over_datasets(
-            lambda ds: ds.precomputed.snap(tolerance) if ds.data_vars else ds
+        return self._each(lambda ds: ds.precomputed.snap(tolerance))
+
+    def _each(self, change: Callable[[xr.Dataset], xr.Dataset]) -> xr.DataTree:
+        changed: xr.DataTree = self._obj.map_over_datasets(
+            lambda ds: change(ds) if ds.data_vars else ds
         )
+        return changed

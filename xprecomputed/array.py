@@ -62,7 +62,8 @@ class PrecomputedArray(BackendArray):
     def _outer(self, key: tuple[Any, ...]) -> Array:
         """Ints, slices and one-dimensional arrays, each for its own axis."""
         axes = AXES[-self.ndim :]
-        positive, back = [], []
+        positive: list[Indexer] = []
+        back: list[Any] = []
         for axis, indexer, size in zip(axes, key, self.shape, strict=True):
             wanted, backwards = _normalised(indexer, size, axis)
             positive.append(wanted)
@@ -70,14 +71,16 @@ class PrecomputedArray(BackendArray):
                 back.append(0)
             else:
                 back.append(slice(None, None, -1) if backwards else slice(None))
-        return self._read(positive)[tuple(back)]
+        result: Array = self._read(positive)[tuple(back)]
+        return result
 
     def _read(self, indexers: list[Indexer]) -> Array:
         if self.ndim == 4:
             c, z, y, x = indexers
             return self.reader.read(c, z, y, x)
         z, y, x = indexers
-        return self.reader.read(slice(0, 1, 1), z, y, x)[0]
+        only: Array = self.reader.read(slice(0, 1, 1), z, y, x)[0]
+        return only
 
     def _vectorized(self, key: tuple[Any, ...]) -> Array:
         """Arrays that belong together, broadcast; sliced axes come last in the result."""
@@ -85,7 +88,7 @@ class PrecomputedArray(BackendArray):
         sliced = [i for i, each in enumerate(key) if isinstance(each, slice)]
         paired = [i for i in range(self.ndim) if i not in sliced]
         wanted: list[Indexer] = []
-        flip: list[slice] = []
+        flip: list[Any] = [...]
         for axis, indexer, size in zip(axes, key, self.shape, strict=True):
             one, backwards = _normalised(indexer, size, axis)
             wanted.append(one)
@@ -104,7 +107,8 @@ class PrecomputedArray(BackendArray):
             order = sorted(paired, key=lambda i: lines[paired.index(i)][0])
             result = self._read(wanted).transpose(order + sliced)
         sizes = result.shape[result.ndim - len(sliced) :]
-        return result.reshape(shape + sizes)[(..., *flip)]
+        flipped: Array = result.reshape(shape + sizes)[tuple(flip)]
+        return flipped
 
     def _read_points(self, indexers: list[Indexer]) -> Array:
         if self.ndim == 4:

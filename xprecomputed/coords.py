@@ -38,14 +38,15 @@ def labels(offset: int, size: int, resolution: float) -> NDArray[np.float64]:
     Examples
     --------
     >>> labels(10, 3, 8)
-    array([84., 92., 100.])
+    array([ 84.,  92., 100.])
     """
-    return (np.arange(offset, offset + size, dtype=np.int64) + 0.5) * resolution
+    return (np.arange(offset, offset + size, dtype=np.float64) + 0.5) * float(resolution)
 
 
 def to_voxels(points_nm: ArrayLike, resolution: Sequence[float]) -> NDArray[np.int64]:
     """The absolute voxel that holds each point; points in nm, shape (..., 3), x, y, z."""
-    return np.floor(_points(points_nm) / np.asarray(resolution, float)).astype(np.int64)
+    voxels: NDArray[np.int64] = np.floor(_points(points_nm) / np.asarray(resolution, float))
+    return voxels.astype(np.int64)
 
 
 def to_nm(points_vx: ArrayLike, resolution: Sequence[float]) -> NDArray[np.float64]:
@@ -56,7 +57,8 @@ def to_nm(points_vx: ArrayLike, resolution: Sequence[float]) -> NDArray[np.float
             "voxel positions are whole numbers; for a position inside a voxel multiply by the "
             "resolution yourself"
         )
-    return (points + 0.5) * np.asarray(resolution, float)
+    centres: NDArray[np.float64] = (points + 0.5) * np.asarray(resolution, float)
+    return centres
 
 
 def _points(points: ArrayLike) -> NDArray[np.float64]:
@@ -127,7 +129,7 @@ class AxisGrid:
         try:
             return labels(self.offset + start, stop - start, self.resolution)
         except CoordinateError:
-            return self.first + np.arange(start, stop) * self.resolution
+            return self.first + np.arange(start, stop, dtype=np.float64) * self.resolution
 
     @classmethod
     def from_labels(cls, name: str, values: NDArray[Any], hint: float | None) -> AxisGrid:
@@ -242,7 +244,9 @@ def parse_bounds(bounds: object) -> dict[str, tuple[float, float]]:
             if array.shape != (2, 3):
                 raise ValueError(f"shape {array.shape}")
             box = {axis: (float(array[0, i]), float(array[1, i])) for i, axis in enumerate(AXES)}
-        if any(not (np.isfinite((begin, end)).all() and begin <= end) for begin, end in box.values()):
+        if any(
+            not (np.isfinite((begin, end)).all() and begin <= end) for begin, end in box.values()
+        ):
             raise ValueError("an end before its begin, or not finite")
     except (TypeError, ValueError) as error:
         raise OutOfBoundsError(

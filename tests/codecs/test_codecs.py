@@ -92,9 +92,7 @@ def test_jpeg_equals_the_library(channels, side):
     pixels = np.ascontiguousarray(np.moveaxis(array, 0, -1)).reshape(height, width, channels)
     space = "GRAY" if channels == 1 else "RGB"
     data = simplejpeg.encode_jpeg(pixels, 90, space, "444" if channels == 3 else "Gray")
-    expected = np.moveaxis(
-        simplejpeg.decode_jpeg(data, space).reshape(8, 16, 24, channels), -1, 0
-    )
+    expected = np.moveaxis(simplejpeg.decode_jpeg(data, space).reshape(8, 16, 24, channels), -1, 0)
     np.testing.assert_array_equal(Jpeg().decode(data, spec(array)), expected)
     assert np.abs(expected.astype(int) - array).max() < 25
 
@@ -159,7 +157,9 @@ def hand_made_png(width, height, depth, colour, rows, extra=b""):
 def test_png_made_by_hand():
     data = hand_made_png(4, 2, 16, 0, b"\0" + bytes(range(8)) + b"\0" + bytes(range(8, 16)))
     decoded = Png().decode(data, ChunkSpec((1, 1, 2, 4), np.dtype("<u2")))
-    assert decoded.tolist() == [[[[0x0001, 0x0203, 0x0405, 0x0607], [0x0809, 0x0A0B, 0x0C0D, 0x0E0F]]]]
+    assert decoded.tolist() == [
+        [[[0x0001, 0x0203, 0x0405, 0x0607], [0x0809, 0x0A0B, 0x0C0D, 0x0E0F]]]
+    ]
 
 
 @pytest.mark.parametrize(
@@ -259,7 +259,10 @@ def words(*values):
     [
         (b"", "0 bytes: a compressed_segmentation stream"),
         (EXAMPLE[:-1], "35 bytes: a compressed_segmentation stream has a multiple of 4"),
-        (words(2) + EXAMPLE[4:], r"first word of a compressed_segmentation stream is 2, expected 1"),
+        (
+            words(2) + EXAMPLE[4:],
+            r"first word of a compressed_segmentation stream is 2, expected 1",
+        ),
         (EXAMPLE[:12], "channel 0 begins at word 1: its 4 header words do not fit"),
         (words(1, 4 | 3 << 24, 4) + EXAMPLE[12:], "block 0 of channel 0 has a bit width"),
         (words(1, 4, 4, 0x01000006, 900) + EXAMPLE[20:], "block 1 of channel 0 has values that"),

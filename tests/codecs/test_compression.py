@@ -1,3 +1,4 @@
+import contextlib
 import gzip
 import subprocess
 import sys
@@ -50,7 +51,9 @@ def test_bombs_stop_at_the_limit(encoding):
 
 @EVERY
 def test_one_byte_too_many_is_refused(encoding):
-    with pytest.raises(CorruptDataError, match=f"{encoding} data that holds more than the 999 bytes"):
+    with pytest.raises(
+        CorruptDataError, match=f"{encoding} data that holds more than the 999 bytes"
+    ):
         decompress(ENCODERS[encoding](bytes(1000)), encoding, 999)
 
 
@@ -99,10 +102,8 @@ def test_unknown_compression():
 
 @given(st.binary(max_size=400), st.sampled_from(list(ENCODERS)))
 def test_any_bytes_are_data_or_an_error_of_ours(data, encoding):
-    try:
+    with contextlib.suppress(CorruptDataError):
         assert len(decompress(data, encoding, 1000)) <= 1000
-    except CorruptDataError:
-        pass
 
 
 @pytest.mark.parametrize("module", sorted(_optional.INSTALL))

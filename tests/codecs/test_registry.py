@@ -62,9 +62,7 @@ def test_what_an_encoding_cannot_carry_is_refused(args, match):
 
 
 def test_parameters_come_from_the_scale():
-    found = codec(
-        "compressed_segmentation", "uint64", compressed_segmentation_block_size=[4, 5, 6]
-    )
+    found = codec("compressed_segmentation", "uint64", compressed_segmentation_block_size=[4, 5, 6])
     assert found.block_size == (4, 5, 6)
 
 

@@ -69,8 +69,14 @@ def test_unknown_members_are_kept_and_written_back():
     ("document", "look"),
     [
         (without(INFO, "@type"), lambda v: v.type == "image"),
-        (info(scales=[without(SCALE, "voxel_offset")]), lambda v: v.scales[0].voxel_offset == (0, 0, 0)),
-        (with_scale(chunk_sizes=[[64, 64, 64], [512, 512, 1]]), lambda v: v.scales[0].chunk_size == (64, 64, 64)),
+        (
+            info(scales=[without(SCALE, "voxel_offset")]),
+            lambda v: v.scales[0].voxel_offset == (0, 0, 0),
+        ),
+        (
+            with_scale(chunk_sizes=[[64, 64, 64], [512, 512, 1]]),
+            lambda v: v.scales[0].chunk_size == (64, 64, 64),
+        ),
         (with_scale(key="8.0x8.0x8.0"), lambda v: v.scales[0].key == "8.0x8.0x8.0"),
         (with_scale(key="../em/8_8_40"), lambda v: v.scales[0].key == "../em/8_8_40"),
         (with_scale(hidden=True), lambda v: v.scales[0].hidden),
@@ -78,17 +84,26 @@ def test_unknown_members_are_kept_and_written_back():
         (with_scale(key="placeholder"), lambda v: v.scales[0].is_placeholder),
         (info(redirect="gs://a/b"), lambda v: v.redirect == "gs://a/b"),
         (with_scale(resolution=[4.3, 4.3, 45]), lambda v: v.scales[0].resolution == (4.3, 4.3, 45)),
-        (with_scale(resolution=["8", "8", "40.5"]), lambda v: v.scales[0].resolution == (8, 8, 40.5)),
+        (
+            with_scale(resolution=["8", "8", "40.5"]),
+            lambda v: v.scales[0].resolution == (8, 8, 40.5),
+        ),
         (with_scale(size=[100.0, "90", 80]), lambda v: v.scales[0].size == (100, 90, 80)),
         (with_scale(sharding=None), lambda v: v.scales[0].sharding is None),
         (info(mesh=None), lambda v: v.mesh is None),
-        (info(data_type="UINT8", type="Image"), lambda v: (v.data_type, v.type) == ("uint8", "image")),
+        (
+            info(data_type="UINT8", type="Image"),
+            lambda v: (v.data_type, v.type) == ("uint8", "image"),
+        ),
         (with_scale(encoding="RAW"), lambda v: v.scales[0].encoding == "raw"),
         (with_scale(encoding="of_next_year"), lambda v: v.scales[0].encoding == "of_next_year"),
         (with_scale(sharding=SHARDING), lambda v: v.scales[0].sharding.data_encoding == "raw"),
         (info(data_type="int64"), lambda v: v.dtype == "<i8"),
         (with_scale(jpeg_quality=None, png_level=3), lambda v: v.scales[0].png_level == 3),
-        (with_scale(compressed_segmentation_block_size=[8, 8, 8]), lambda v: v.scales[0].encoding == "raw"),
+        (
+            with_scale(compressed_segmentation_block_size=[8, 8, 8]),
+            lambda v: v.scales[0].encoding == "raw",
+        ),
     ],
 )
 def test_what_real_files_do_is_read(document, look):
@@ -158,7 +173,9 @@ def test_all_problems_are_listed_at_once():
 
 
 def test_extra_members_of_sharding_are_kept_with_a_warning():
-    with pytest.warns(PrecomputedWarning, match=r"scales\[0\].sharding: unknown members \['note'\]"):
+    with pytest.warns(
+        PrecomputedWarning, match=r"scales\[0\].sharding: unknown members \['note'\]"
+    ):
         found = VolumeInfo.from_json(with_scale(sharding={**SHARDING, "note": 1}))
     assert found.to_json()["scales"][0]["sharding"]["note"] == 1
 
@@ -195,13 +212,18 @@ def test_mips_by_index_resolution_and_key():
 
 @pytest.mark.parametrize("mip", [1, -2, "32_32_40", (4, 4, 40), (8, 8)])
 def test_an_unknown_mip_lists_what_there_is(mip):
-    with pytest.raises(ScaleNotFoundError, match=r"there is no mip .*\n  mip 0: resolution \(8, 8, 40\) nm, key '8_8_40'"):
+    with pytest.raises(
+        ScaleNotFoundError,
+        match=r"there is no mip .*\n  mip 0: resolution \(8, 8, 40\) nm, key '8_8_40'",
+    ):
         VolumeInfo.from_json(INFO).find_mip(mip)
 
 
 @pytest.mark.parametrize("mip", [None, 1.5, True, {}])
 def test_a_mip_of_another_kind_is_a_type_error(mip):
-    with pytest.raises(TypeError, match=r"expected an index, a resolution \(x, y, z\) in nm or a scale key"):
+    with pytest.raises(
+        TypeError, match=r"expected an index, a resolution \(x, y, z\) in nm or a scale key"
+    ):
         VolumeInfo.from_json(INFO).find_mip(mip)
 
 

@@ -92,15 +92,32 @@ def test_morton_codes_of_more_than_64_bits_are_refused():
 
 
 def test_places():
-    places = locate(spec(preshift=0, minishard=4, shard=4, hash="murmurhash3_x86_128"), np.array([0, 1, 42], "u8"))
-    assert list(zip(places.shards.tolist(), places.minishards.tolist(), strict=True)) == [(4, 1), (9, 10), (7, 10)]
+    places = locate(
+        spec(preshift=0, minishard=4, shard=4, hash="murmurhash3_x86_128"),
+        np.array([0, 1, 42], "u8"),
+    )
+    assert list(zip(places.shards.tolist(), places.minishards.tolist(), strict=True)) == [
+        (4, 1),
+        (9, 10),
+        (7, 10),
+    ]
     places = locate(spec(preshift=64, minishard=3, shard=3), np.array([2**64 - 1], "u8"))
     assert (places.shards.tolist(), places.minishards.tolist()) == ([0], [0])
     places = locate(spec(preshift=0, minishard=0, shard=64), np.array([2**64 - 1], "u8"))
     assert (places.shards.tolist(), places.minishards.tolist()) == ([2**64 - 1], [0])
 
 
-@pytest.mark.parametrize(("bits", "name"), [(0, "0.shard"), (1, "0.shard"), (4, "0.shard"), (5, "00.shard"), (9, "000.shard"), (64, "0" * 16 + ".shard")])
+@pytest.mark.parametrize(
+    ("bits", "name"),
+    [
+        (0, "0.shard"),
+        (1, "0.shard"),
+        (4, "0.shard"),
+        (5, "00.shard"),
+        (9, "000.shard"),
+        (64, "0" * 16 + ".shard"),
+    ],
+)
 def test_shard_names(bits, name):
     assert shard_name(spec(shard=bits), 0) == name
 

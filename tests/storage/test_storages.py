@@ -123,7 +123,9 @@ def test_storages_pickle(place):
 def test_plain_and_compressed_side_by_side_is_told(tmp_path):
     (tmp_path / "a").write_bytes(b"new")
     (tmp_path / "a.gz").write_bytes(gzip.compress(b"old"))
-    with pytest.warns(PrecomputedWarning, match=r"both plain and compressed \(a and a.gz among them\)"):
+    with pytest.warns(
+        PrecomputedWarning, match=r"both plain and compressed \(a and a.gz among them\)"
+    ):
         assert get(locate_url(tmp_path), "a") == Blob(b"new")
 
 
@@ -179,14 +181,20 @@ def test_what_is_not_a_file_neither_blocks_nor_is_missing(tmp_path):
 
 def test_a_dangling_link_is_not_a_hole(tmp_path):
     (tmp_path / "a").symlink_to(tmp_path / "annexed")
-    for read in (lambda: get(locate_url(tmp_path), "a"), lambda: get_range(locate_url(tmp_path), "a", 0, 1)):
+    for read in (
+        lambda: get(locate_url(tmp_path), "a"),
+        lambda: get_range(locate_url(tmp_path), "a", 0, 1),
+    ):
         with pytest.raises(StorageError, match=r"/a: a link to .*/annexed, which is not there"):
             read()
 
 
 def test_ranges_of_a_file_that_is_compressed_as_a_whole(tmp_path):
     (tmp_path / "0.shard.gz").write_bytes(gzip.compress(b"x"))
-    with pytest.raises(CorruptDataError, match=r"0.shard.gz: the whole file is compressed with gzip.*decompress it to 0.shard"):
+    with pytest.raises(
+        CorruptDataError,
+        match=r"0.shard.gz: the whole file is compressed with gzip.*decompress it to 0.shard",
+    ):
         get_range(locate_url(tmp_path), "0.shard", 0, 1)
 
 
@@ -213,10 +221,18 @@ class Failing:
 @pytest.mark.parametrize(
     ("answer", "error", "match"),
     [
-        (PermissionError("403 for https://host?sig=hunter2"), AccessDeniedError, "memory://v/a: PermissionError"),
+        (
+            PermissionError("403 for https://host?sig=hunter2"),
+            AccessDeniedError,
+            "memory://v/a: PermissionError",
+        ),
         (TimeoutError("https://host?sig=hunter2"), StorageError, "memory://v/a: TimeoutError"),
         (RuntimeError("token hunter2"), StorageError, "memory://v/a: RuntimeError"),
-        (bytes(100), StorageError, r"asked for bytes 0 to 4, the server sent 100 bytes: it ignores Range"),
+        (
+            bytes(100),
+            StorageError,
+            r"asked for bytes 0 to 4, the server sent 100 bytes: it ignores Range",
+        ),
     ],
 )
 def test_answers_of_fsspec(monkeypatch, answer, error, match):

@@ -36,7 +36,15 @@ def test_explicit_addresses():
 def test_paths_become_file_urls(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("HOME", str(tmp_path))
-    for typed in ("v", "./v", "x/../v/", tmp_path / "v", f"file://{tmp_path}/v", "~/v", f"precomputed://{tmp_path}/v"):
+    for typed in (
+        "v",
+        "./v",
+        "x/../v/",
+        tmp_path / "v",
+        f"file://{tmp_path}/v",
+        "~/v",
+        f"precomputed://{tmp_path}/v",
+    ):
         assert locate_url(typed).url == f"file://{tmp_path}/v"
     assert locate_url(Path("v")).child("info").url == f"file://{tmp_path}/v/info"
 
@@ -84,7 +92,9 @@ def test_fsspec_urls_keep_their_root(url, root):
 
 @pytest.mark.parametrize("scheme", ["graphene", "zarr", "n5", "brainmaps"])
 def test_other_formats_are_refused(scheme):
-    with pytest.raises(InvalidURLError, match=f"this is a {scheme} source; engine='precomputed' reads"):
+    with pytest.raises(
+        InvalidURLError, match=f"this is a {scheme} source; engine='precomputed' reads"
+    ):
         locate_url(f"{scheme}://gs://a/b")
 
 

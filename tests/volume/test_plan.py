@@ -13,7 +13,9 @@ def indexer(size):
     slices = st.tuples(st.integers(0, size), st.integers(0, size), st.integers(1, size + 1)).map(
         lambda t: slice(min(t[:2]), max(t[:2]), t[2])
     )
-    arrays = st.lists(st.integers(0, size - 1), max_size=2 * size).map(lambda v: np.array(v, np.int64))
+    arrays = st.lists(st.integers(0, size - 1), max_size=2 * size).map(
+        lambda v: np.array(v, np.int64)
+    )
     return slices | arrays
 
 
@@ -65,7 +67,10 @@ def test_point_plans_read_each_chunk_once(size, chunk, channels, count, data):
     ]  # fmt: skip
     plan = PointPlan(grid, *wanted)
     out, cells = execute(plan, grid, volume)
-    positions = [np.arange(n)[one] if isinstance(one, slice) else one for n, one in zip(shape, wanted, strict=True)]
+    positions = [
+        np.arange(n)[one] if isinstance(one, slice) else one
+        for n, one in zip(shape, wanted, strict=True)
+    ]
     order = sorted(sliced)
     index = []
     for axis, one in enumerate(positions):
@@ -84,11 +89,20 @@ def test_arrays_that_are_runs_are_decoded_straight_into_the_result():
 
 
 def scale(size, chunk=(64, 64, 64), sharding=None):
-    return ScaleInfo(key="s", size=size, resolution=(8, 8, 8), chunk_sizes=(chunk,), encoding="raw", sharding=sharding)
+    return ScaleInfo(
+        key="s",
+        size=size,
+        resolution=(8, 8, 8),
+        chunk_sizes=(chunk,),
+        encoding="raw",
+        sharding=sharding,
+    )
 
 
 def spec(preshift, minishard, shard):
-    return ShardingSpec(preshift_bits=preshift, hash="identity", minishard_bits=minishard, shard_bits=shard)
+    return ShardingSpec(
+        preshift_bits=preshift, hash="identity", minishard_bits=minishard, shard_bits=shard
+    )
 
 
 def test_preferred_chunks_are_64_mib_multiples_of_the_storage_chunk():

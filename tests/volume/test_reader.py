@@ -94,7 +94,13 @@ def test_requests_of_sharded_volumes(tmp_path, hashed):
         np.testing.assert_array_equal(whole(store)[0], ARRAY)
     shards = len(os.listdir(tmp_path / scale.key))
     minishards = sum(
-        int((np.frombuffer((tmp_path / scale.key / name).read_bytes()[:64], "<u8").reshape(4, 2) @ [-1.0, 1.0] > 0).sum())
+        int(
+            (
+                np.frombuffer((tmp_path / scale.key / name).read_bytes()[:64], "<u8").reshape(4, 2)
+                @ [-1.0, 1.0]
+                > 0
+            ).sum()
+        )
         for name in os.listdir(tmp_path / scale.key)
     )
     # one shard index each, one minishard index each, one coalesced range of values each
@@ -151,14 +157,18 @@ def test_points_read_each_chunk_once(tmp_path):
     with trace() as t:
         found = open_store(tmp_path).reader().read_points(np.zeros(500, int), z, y, x)
     np.testing.assert_array_equal(found, ARRAY[z, y, x])
-    assert t.requests == 1 + len({(a // 16, b // 16, c // 16) for a, b, c in zip(z, y, x, strict=True)})
+    assert t.requests == 1 + len(
+        {(a // 16, b // 16, c // 16) for a, b, c in zip(z, y, x, strict=True)}
+    )
 
 
 # ---- shapes of sharding
 
 
 @pytest.mark.parametrize("hashed", ["identity", "murmurhash3_x86_128"])
-@pytest.mark.parametrize("bits", [(0, 0, 0), (1, 2, 3), (5, 0, 0), (0, 0, 9), (2, 6, 12), (0, 1, 1), (64, 1, 1)])
+@pytest.mark.parametrize(
+    "bits", [(0, 0, 0), (1, 2, 3), (5, 0, 0), (0, 0, 9), (2, 6, 12), (0, 1, 1), (64, 1, 1)]
+)
 @pytest.mark.parametrize("encodings", list(itertools.product(["raw", "gzip"], repeat=2)))
 def test_any_bits(tmp_path, hashed, bits, encodings):
     spec = {
@@ -189,7 +199,10 @@ def test_holes_are_errors_unless_asked(tmp_path, sharding):
     array[:16, 16:32, :16] = 0
     write(tmp_path, array, sharding=sharding, skip_zeros=True)
     store = open_store(tmp_path)
-    with pytest.raises(ChunkMissingError, match=rf"{tmp_path}/8_8_40/.*x\[100, 116\) y\[9, 25\) z\[3, 19\) is not stored.*fill_missing=True"):
+    with pytest.raises(
+        ChunkMissingError,
+        match=rf"{tmp_path}/8_8_40/.*x\[100, 116\) y\[9, 25\) z\[3, 19\) is not stored.*fill_missing=True",
+    ):
         whole(store)
     with trace() as t:
         found = store.read(store.info.scales[0].bounds, fill_missing=True)
@@ -230,7 +243,9 @@ def test_a_placeholder_names_a_mip_that_has_data(tmp_path):
     edit_info(tmp_path, lambda d: d["scales"][0].update(key="8_8_40/placeholder"))
     store = open_store(tmp_path)
     assert store.mips[0].is_placeholder
-    with pytest.raises(ScaleNotFoundError, match=r"placeholder without data; mip=1 \(\(16, 16, 40\) nm"):
+    with pytest.raises(
+        ScaleNotFoundError, match=r"placeholder without data; mip=1 \(\(16, 16, 40\) nm"
+    ):
         store.read(((0, 0, 0), (1, 1, 1)), fill_missing=True)
     edit_info(tmp_path, lambda d: d["scales"][1].update(key="placeholder2"))
     with pytest.raises(ScaleNotFoundError, match="no mip of this volume has data"):
@@ -252,7 +267,10 @@ def chunk_path(path):
         (lambda data: data + b"x", "bytes for raw uint8|can be valid"),
         (lambda data: data + bytes(10**6), "at most .* can be valid"),
         (lambda data: gzip.compress(data)[:-9], "truncated gzip data"),
-        (lambda data: gzip.compress(bytes(10**7)), "holds more than the .* bytes expected|can be valid"),
+        (
+            lambda data: gzip.compress(bytes(10**7)),
+            "holds more than the .* bytes expected|can be valid",
+        ),
         (lambda data: gzip.compress(bytes(10**6)), "holds more than the .* bytes expected"),
     ],
 )
@@ -323,8 +341,8 @@ def test_damaged_shards_are_named(tmp_path, damage, match):
     write(tmp_path, sharding=RAW)
     path = shard(tmp_path)
     path.write_bytes(damage(path.read_bytes()))
+    store = open_store(tmp_path)
     with pytest.raises(CorruptDataError, match=match) as caught:
-        store = open_store(tmp_path)
         store.read(store.info.scales[0].bounds, fill_missing=True)
     assert str(path) in str(caught.value)
 
@@ -344,7 +362,9 @@ def test_bombs_inside_shards(tmp_path):
     write(tmp_path, sharding=SHARDING)
     # one minishard whose index is a bomb
     shard(tmp_path).write_bytes(u64(0, len(bomb)) + bytes(48) + bomb)
-    with pytest.raises(CorruptDataError, match="index of minishard 0: gzip data that holds more than"):
+    with pytest.raises(
+        CorruptDataError, match="index of minishard 0: gzip data that holds more than"
+    ):
         open_store(tmp_path).read(((100, -7, 3), (101, -6, 4)))
     # and one whose value is
     index = gzip.compress(u64(0, 0, len(bomb)))
@@ -373,7 +393,9 @@ def test_background_chunks_of_another_extent_name_the_likely_cause(tmp_path):
     values = {int(key): bytes(16**3) for key in MortonCode(scale.grid.shape).encode(cells)}
     for name, data in encode_shards(values, scale.sharding).items():
         shard(tmp_path, name).write_bytes(data)
-    with pytest.raises(CorruptDataError, match="CloudVolume and Igneous store one encoded background"):
+    with pytest.raises(
+        CorruptDataError, match="CloudVolume and Igneous store one encoded background"
+    ):
         whole(store)
 
 
@@ -415,7 +437,9 @@ def test_keys_may_climb_inside_the_tree(tmp_path):
 @pytest.mark.parametrize("box", [((99, -7, 3), (101, -6, 4)), ((100, -7, 3), (148, -6, 4))])
 def test_boxes_outside_are_refused(tmp_path, box):
     write(tmp_path)
-    with pytest.raises(OutOfBoundsError, match=r"is not inside x\[100, 147\) y\[-7, 43\) z\[3, 36\)"):
+    with pytest.raises(
+        OutOfBoundsError, match=r"is not inside x\[100, 147\) y\[-7, 43\) z\[3, 36\)"
+    ):
         open_store(tmp_path).read(box)
 
 
@@ -481,14 +505,18 @@ def test_memory_beyond_the_result_is_bounded(tmp_path):
         "peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before\n"
         "print(peak * 1024 - result.nbytes)\n"
     )
-    done = subprocess.run([sys.executable, "-c", code, str(tmp_path)], capture_output=True, check=True, text=True)
+    done = subprocess.run(
+        [sys.executable, "-c", code, str(tmp_path)], capture_output=True, check=True, text=True
+    )
     assert int(done.stdout) < 80 << 20
 
 
 def test_one_huge_chunk_in_a_small_box_is_decoded_where_it_is_wanted(tmp_path):
     """compressed_segmentation decodes the wanted part only: no temporary of the whole chunk."""
     array = labels((256, 512, 512), "u8", cell=64)
-    write_volume(str(tmp_path), [array], chunk_size=(512, 512, 256), encoding="compressed_segmentation")
+    write_volume(
+        str(tmp_path), [array], chunk_size=(512, 512, 256), encoding="compressed_segmentation"
+    )
     code = (
         "import sys, resource, xprecomputed as xp\n"
         "store = xp.open_store(sys.argv[1])\n"
@@ -497,7 +525,9 @@ def test_one_huge_chunk_in_a_small_box_is_decoded_where_it_is_wanted(tmp_path):
         "store.read(((100, 100, 100), (164, 164, 164)))\n"
         "print((resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) * 1024)\n"
     )
-    done = subprocess.run([sys.executable, "-c", code, str(tmp_path)], capture_output=True, check=True, text=True)
+    done = subprocess.run(
+        [sys.executable, "-c", code, str(tmp_path)], capture_output=True, check=True, text=True
+    )
     assert int(done.stdout) < 64 << 20  # the chunk is 512 MiB
 
 

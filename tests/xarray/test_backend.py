@@ -121,7 +121,9 @@ def test_groups_are_mips(image):
 
 
 def test_an_unknown_mip_lists_what_there_is(image):
-    with pytest.raises(ScaleNotFoundError, match=r"no mip 7; there is\n  mip 0: resolution \(4, 4, 40\)"):
+    with pytest.raises(
+        ScaleNotFoundError, match=r"no mip 7; there is\n  mip 0: resolution \(4, 4, 40\)"
+    ):
         open_image(image, mip=7)
 
 
@@ -133,7 +135,9 @@ def test_names(image):
 
 def test_a_store_opens_as_its_url_does(image):
     store = open_store(image)
-    xr.testing.assert_identical(store.open_dataset(mip=1), xr.open_dataset(image, engine="precomputed", mip=1))
+    xr.testing.assert_identical(
+        store.open_dataset(mip=1), xr.open_dataset(image, engine="precomputed", mip=1)
+    )
     assert list(store.open_datatree().children) == ["mip0", "mip1", "mip2"]
 
 
@@ -168,14 +172,30 @@ def test_guessing(image, tmp_path):
     assert guess("gs://nowhere/|neuroglancer-precomputed:")
     assert guess(open_store(image))
     (tmp_path / "info").write_text('{"@type": "neuroglancer_skeletons"}')
-    for other in (str(tmp_path), str(tmp_path / "absent"), f"{image}/info2", "gs://b/p", "simplecache::gs://b/p", 5, "zarr://x"):
+    for other in (
+        str(tmp_path),
+        str(tmp_path / "absent"),
+        f"{image}/info2",
+        "gs://b/p",
+        "simplecache::gs://b/p",
+        5,
+        "zarr://x",
+    ):
         assert not guess(other)
-    xr.testing.assert_identical(xr.open_dataset(image), xr.open_dataset(image, engine="precomputed"))
+    xr.testing.assert_identical(
+        xr.open_dataset(image), xr.open_dataset(image, engine="precomputed")
+    )
 
 
 def test_merging_an_image_and_its_segmentation_keeps_both_sources(image, tmp_path):
-    seg = write_volume(str(tmp_path), [labels(IMAGE.shape)], encoding="compressed_segmentation", **OPTIONS)
-    merged = xr.merge([xr.open_dataset(u, engine="precomputed") for u in (image, seg)], compat="no_conflicts", join="exact")
+    seg = write_volume(
+        str(tmp_path), [labels(IMAGE.shape)], encoding="compressed_segmentation", **OPTIONS
+    )
+    merged = xr.merge(
+        [xr.open_dataset(u, engine="precomputed") for u in (image, seg)],
+        compat="no_conflicts",
+        join="exact",
+    )
     assert merged.segmentation.dtype == "u8"
     assert merged.image.attrs["precomputed_source"] == f"file://{image}"
     assert merged.segmentation.attrs["precomputed_source"] == f"file://{seg}"
@@ -204,35 +224,58 @@ COLOUR_SIZES = {"channel": 3, "z": 9, "y": 20, "x": 21}
 @settings(max_examples=100)
 @given(xrst.basic_indexers(sizes=SIZES))
 def test_basic_indexers(image, indexers):
-    xr.testing.assert_identical(open_image(image).isel(indexers).load(), plain(open_image(image)).isel(indexers))
+    xr.testing.assert_identical(
+        open_image(image).isel(indexers).load(), plain(open_image(image)).isel(indexers)
+    )
 
 
 @settings(max_examples=100)
 @given(xrst.outer_array_indexers(sizes=SIZES))
 def test_outer_indexers(image, indexers):
-    xr.testing.assert_identical(open_image(image).isel(indexers).load(), plain(open_image(image)).isel(indexers))
+    xr.testing.assert_identical(
+        open_image(image).isel(indexers).load(), plain(open_image(image)).isel(indexers)
+    )
 
 
 @settings(max_examples=100)
 @given(xrst.vectorized_indexers(sizes=SIZES))
 def test_vectorized_indexers(image, indexers):
-    xr.testing.assert_identical(open_image(image).isel(indexers).load(), plain(open_image(image)).isel(indexers))
+    xr.testing.assert_identical(
+        open_image(image).isel(indexers).load(), plain(open_image(image)).isel(indexers)
+    )
 
 
 @settings(max_examples=60)
-@given(xrst.vectorized_indexers(sizes=COLOUR_SIZES) | xrst.outer_array_indexers(sizes=COLOUR_SIZES) | xrst.basic_indexers(sizes=COLOUR_SIZES))
+@given(
+    xrst.vectorized_indexers(sizes=COLOUR_SIZES)
+    | xrst.outer_array_indexers(sizes=COLOUR_SIZES)
+    | xrst.basic_indexers(sizes=COLOUR_SIZES)
+)
 def test_indexers_with_channels(colours, indexers):
     da = open_image(colours)
     xr.testing.assert_identical(da.isel(indexers).load(), plain(da).isel(indexers))
 
 
 @settings(max_examples=60)
-@given(xrst.basic_indexers(sizes=SIZES), st.permutations(["x", "y", "z"]), xrst.outer_array_indexers(sizes=SIZES))
+@given(
+    xrst.basic_indexers(sizes=SIZES),
+    st.permutations(["x", "y", "z"]),
+    xrst.outer_array_indexers(sizes=SIZES),
+)
 def test_lazy_chains_of_indexing_and_transposing(image, first, order, second):
     def chain(da):
         da = da.isel(first)
         da = da.transpose(*[dim for dim in order if dim in da.dims])
-        return da.isel({k: v for k, v in second.items() if k in da.dims and np.size(np.arange(SIZES[k])[v]) and np.max(np.arange(SIZES[k])[v]) < da.sizes[k] and not isinstance(v, slice)})
+        return da.isel(
+            {
+                k: v
+                for k, v in second.items()
+                if k in da.dims
+                and np.size(np.arange(SIZES[k])[v])
+                and np.max(np.arange(SIZES[k])[v]) < da.sizes[k]
+                and not isinstance(v, slice)
+            }
+        )
 
     xr.testing.assert_identical(chain(open_image(image)).load(), chain(plain(open_image(image))))
 
@@ -279,7 +322,15 @@ def test_outer_indexing_reads_only_the_chunks_it_touches(image):
     assert t.requests == 1 + 2 * 1 * 2
 
 
-@pytest.mark.parametrize("key", [{"x": 47}, {"x": -48}, {"x": [0, 47]}, {"x": xr.DataArray([50], dims="p"), "y": xr.DataArray([0], dims="p")}])
+@pytest.mark.parametrize(
+    "key",
+    [
+        {"x": 47},
+        {"x": -48},
+        {"x": [0, 47]},
+        {"x": xr.DataArray([50], dims="p"), "y": xr.DataArray([0], dims="p")},
+    ],
+)
 def test_positions_outside_are_index_errors(image, key):
     with pytest.raises(IndexError):
         open_image(image).isel(key).load()
@@ -322,10 +373,18 @@ def test_processes(image):
         np.testing.assert_array_equal(da.compute(scheduler="processes", num_workers=2), IMAGE)
 
 
-@pytest.mark.filterwarnings("ignore::ResourceWarning", "ignore::pytest.PytestUnraisableExceptionWarning")
+@pytest.mark.filterwarnings(
+    "ignore::ResourceWarning", "ignore::pytest.PytestUnraisableExceptionWarning"
+)
 def test_distributed(image, tmp_path):
     with (
-        distributed.LocalCluster(n_workers=2, threads_per_worker=1, processes=True, dashboard_address=None, host="127.0.0.1") as cluster,
+        distributed.LocalCluster(
+            n_workers=2,
+            threads_per_worker=1,
+            processes=True,
+            dashboard_address=None,
+            host="127.0.0.1",
+        ) as cluster,
         distributed.Client(cluster),
     ):
         da = open_image(image).chunk({"x": 32, "y": 32, "z": 32})
@@ -345,7 +404,9 @@ def test_tokens_are_deterministic_and_tell_options_apart(image):
         "import sys, xarray as xr\n"
         "print(xr.open_dataset(sys.argv[1], engine='precomputed').image.chunk(x=16).data.name)"
     )
-    done = subprocess.run([sys.executable, "-c", code, image], capture_output=True, check=True, text=True)
+    done = subprocess.run(
+        [sys.executable, "-c", code, image], capture_output=True, check=True, text=True
+    )
     assert done.stdout.strip() == open_image(image).chunk(x=16).data.name
 
 
@@ -360,7 +421,11 @@ def test_load_async(image):
     async def load():
         one, two = (xr.open_dataset(image, engine="precomputed", mip=mip) for mip in (0, 1))
         await asyncio.gather(one.load_async(), two.load_async())
-        points = await open_image(image).isel(x=xr.DataArray([1, 2], dims="p"), y=xr.DataArray([3, 4], dims="p")).load_async()
+        points = (
+            await open_image(image)
+            .isel(x=xr.DataArray([1, 2], dims="p"), y=xr.DataArray([3, 4], dims="p"))
+            .load_async()
+        )
         return one, two, points
 
     one, two, points = asyncio.run(load())
@@ -392,11 +457,15 @@ def test_a_tree_of_mips(image):
     assert t.requests == 1
     assert list(tree.children) == ["mip0", "mip1", "mip2"]
     assert not tree.coords
-    xr.testing.assert_identical(tree["mip1"].to_dataset(), xr.open_dataset(image, engine="precomputed", mip=1))
+    xr.testing.assert_identical(
+        tree["mip1"].to_dataset(), xr.open_dataset(image, engine="precomputed", mip=1)
+    )
     assert tree.attrs["precomputed_source"] == f"file://{image}"
     groups = xr.open_groups(image, engine="precomputed")
     assert list(groups) == ["/", "/mip0", "/mip1", "/mip2"]
-    np.testing.assert_array_equal(xr.open_datatree(image, engine="precomputed", chunks={})["mip2/image"], IMAGE[:, ::4, ::4])
+    np.testing.assert_array_equal(
+        xr.open_datatree(image, engine="precomputed", chunks={})["mip2/image"], IMAGE[:, ::4, ::4]
+    )
 
 
 def test_one_group_of_a_tree(image):
@@ -423,7 +492,9 @@ def test_bounds_crop_at_opening(image):
     da = open_image(image, bounds=bounds)
     np.testing.assert_array_equal(da, IMAGE[1:7, 5:32, 10:30])
     whole = open_image(image)
-    xr.testing.assert_identical(da.load(), whole.sel(x=slice(444, 524), y=slice(-8, 100), z=slice(160, 400)).load())
+    xr.testing.assert_identical(
+        da.load(), whole.sel(x=slice(444, 524), y=slice(-8, 100), z=slice(160, 400)).load()
+    )
     assert open_image(image, bounds={"x": slice(444, 524)}).shape == (33, 50, 20)
     # dask chunks end on storage chunks all the same
     small = open_image(image, bounds=bounds, chunks={})

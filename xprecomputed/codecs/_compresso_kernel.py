@@ -35,14 +35,14 @@ def unpack_windows(runs: Any, values: Any, steps: Any, boundary: Any) -> int:
     ny = (sy + steps[1] - 1) // steps[1]
     nz = (sz + steps[2] - 1) // steps[2]
     total = nx * ny * nz
-    window = 0
+    window = np.int64(0)
     for at in range(len(runs)):
         word = runs[at]
-        count = 1
+        count = np.int64(1)
         index = np.int64(word >> np.uint64(1))  # fits: the top bit is gone
         if word & np.uint64(1):
             count = index
-            index = 0
+            index = np.int64(0)
             # compared this way round so that a huge count cannot overflow
             if count > total - window:
                 return TOO_MANY_WINDOWS

@@ -25,6 +25,6 @@ def _compile(kernel: Callable[..., Any]) -> Callable[..., Any] | None:
     except ImportError:
         return None
     try:
-        return numba.njit(nogil=True, cache=True)(kernel)  # type: ignore[no-any-return]
+        return numba.njit(nogil=True, cache=True)(kernel)
     except RuntimeError:  # no folder that can be written holds the cache
-        return numba.njit(nogil=True)(kernel)  # type: ignore[no-any-return]
+        return numba.njit(nogil=True)(kernel)

@@ -17,7 +17,7 @@ import numpy as np
 from xprecomputed.errors import CorruptDataError
 
 if TYPE_CHECKING:
-    from typing_extensions import Self
+    from typing import Self
 
     from xprecomputed.metadata import ScaleInfo
 

@@ -218,5 +218,3 @@ class CompressedSegmentation(Codec):
         # positions beyond the chunk are padding and may hold anything
         if int(indexes[:z, :y, :x].max()) >= (len(words) - table) // (chunk.dtype.itemsize // 4):
             self._refuse(kernel.INDEX_OUTSIDE, block, channel)
-
-

@@ -81,9 +81,7 @@ def _members(data: Bytes, limit: int, name: str, errors: Any, start: Any) -> byt
 
 
 def _gunzip(data: Bytes, limit: int) -> bytes:
-    return _members(
-        data, limit, "gzip", isal_zlib.error, lambda: isal_zlib.decompressobj(wbits=31)
-    )
+    return _members(data, limit, "gzip", isal_zlib.error, lambda: isal_zlib.decompressobj(wbits=31))
 
 
 def _zstd() -> Any:
@@ -145,9 +143,7 @@ def compress(data: Bytes, encoding: str, level: int | None = None) -> bytes:
         return stream.compress(data) + stream.flush()
     if encoding == "br":
         brotli = optional("brotli", "brotli-compressed objects")
-        packed: bytes = brotli.compress(bytes(data), quality=5 if level is None else level)
-        return packed
+        return bytes(brotli.compress(bytes(data), quality=5 if level is None else level))
     if encoding == "zstd":
-        packed = _zstd().compress(bytes(data), 3 if level is None else level)
-        return packed
+        return bytes(_zstd().compress(bytes(data), 3 if level is None else level))
     raise ValueError(f"compression {encoding!r}: expected one of {sorted(_DECOMPRESSORS)}")

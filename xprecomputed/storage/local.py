@@ -90,9 +90,7 @@ class LocalStorage(Storage):
             return None
         return found.st_ino, found.st_size, found.st_mtime_ns
 
-    def _read(
-        self, path: str, start: int, stop: int | None, max_bytes: int | None
-    ) -> bytes | None:
+    def _read(self, path: str, start: int, stop: int | None, max_bytes: int | None) -> bytes | None:
         try:
             handle = os.open(path, FLAGS)
         except (FileNotFoundError, NotADirectoryError):

@@ -83,7 +83,7 @@ def write_volume(
             scale["compressed_segmentation_block_size"] = [int(each) for each in block_size]
         if sharding is not None:
             spec = sharding if isinstance(sharding, ShardingSpec) else None
-            scale["sharding"] = spec.to_json() if spec else dict(sharding)  # type: ignore[call-overload]
+            scale["sharding"] = sharding if spec is None else spec.to_json()
         scales.append(scale)
     document = {
         "@type": "neuroglancer_multiscale_volume",
@@ -125,7 +125,6 @@ def _objects(
             for cell, data in chunks.items()
         }
     cells = list(chunks)
-    keys = MortonCode(scale.grid.shape).encode(cells) if cells else []
-    return encode_shards(
-        {int(key): chunks[cell] for key, cell in zip(keys, cells, strict=True)}, scale.sharding
-    )
+    keys = MortonCode(scale.grid.shape).encode(np.reshape(cells, (-1, 3)))
+    by_key = {key: chunks[cell] for key, cell in zip(keys.tolist(), cells, strict=True)}
+    return encode_shards(by_key, scale.sharding)

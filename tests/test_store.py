@@ -1,0 +1,185 @@
+import gzip
+import json
+import pickle
+
+import numpy as np
+import pytest
+from dask.base import tokenize
+
+from tests.images import noise
+from xprecomputed import (
+    InfoMissingError,
+    InvalidInfoError,
+    InvalidURLError,
+    StorageError,
+    open_store,
+    store,
+    trace,
+)
+from xprecomputed.storage import locate_url
+from xprecomputed.testing import write_volume
+
+ARRAY = noise((8, 9, 10), "u1")
+
+
+def test_mips_are_numbered_finest_first(tmp_path):
+    write_volume(str(tmp_path), [ARRAY, ARRAY[:, ::2, ::2]])
+    found = open_store(tmp_path)
+    assert list(found.mips) == [0, 1]
+    assert found.mips[1].resolution == (16, 16, 40)
+    assert found.url == f"file://{tmp_path}"
+
+
+@pytest.mark.parametrize(
+    "form",
+    [
+        "{}",
+        "{}/",
+        "{}/info",
+        "file://{}",
+        "precomputed://file://{}/",
+        "file://{}/|neuroglancer-precomputed:",
+    ],
+)
+def test_every_form_of_the_address(tmp_path, form):
+    write_volume(str(tmp_path), [ARRAY])
+    assert open_store(form.format(tmp_path)).read(((0, 0, 0), (10, 9, 8))).sum() == ARRAY.sum()
+
+
+@pytest.mark.parametrize(
+    "url", ["memory://one/two", "precomputed://memory://one/two/", "memory:///one/two"]
+)
+def test_memory(url):
+    write_volume("memory://one/two", [ARRAY])
+    with trace() as t:
+        found = open_store(url)
+        np.testing.assert_array_equal(found.read(((0, 0, 0), (10, 9, 8)))[0], ARRAY)
+    assert t.requests == 2
+
+
+def test_a_missing_info_is_told_from_a_failing_one(tmp_path):
+    with pytest.raises(
+        InfoMissingError, match=f"file://{tmp_path}/no/info: there is no such object"
+    ):
+        open_store(tmp_path / "no")
+    (tmp_path / "info").mkdir()
+    with pytest.raises(StorageError, match="not a regular file"):
+        open_store(tmp_path)
+
+
+def test_problems_name_the_object(tmp_path):
+    (tmp_path / "info").write_text('{"type": "image"')
+    with pytest.raises(
+        InvalidInfoError, match=f"file://{tmp_path}/info: not JSON: .*line 1 column 17"
+    ):
+        open_store(tmp_path)
+    (tmp_path / "info").write_text('{"@type": "neuroglancer_skeletons"}')
+    with pytest.raises(
+        InvalidInfoError, match=f"file://{tmp_path}/info is not a usable(.*\n)*.*skeleton directory"
+    ):
+        open_store(tmp_path)
+
+
+def test_an_info_given_in_code_is_checked_too(tmp_path):
+    with pytest.raises(InvalidInfoError, match="info= is not a usable volume description"):
+        open_store(tmp_path, info={"type": "image"})
+
+
+def test_compressed_info(tmp_path):
+    write_volume(str(tmp_path), [ARRAY])
+    (tmp_path / "info.gz").write_bytes(gzip.compress((tmp_path / "info").read_bytes()))
+    (tmp_path / "info").unlink()
+    assert open_store(tmp_path).info.type == "image"
+
+
+# ---- redirects
+
+
+def redirect(path, target, **members):
+    path.mkdir(exist_ok=True)
+    (path / "info").write_text(json.dumps({"redirect": target, **members}))
+
+
+def test_redirects_are_followed(tmp_path):
+    write_volume(str(tmp_path / "c"), [ARRAY])
+    redirect(tmp_path / "b", f"precomputed://file://{tmp_path}/c")
+    redirect(tmp_path / "a", f"{tmp_path}/b/")
+    with trace() as t:
+        found = open_store(tmp_path / "a")
+    assert found.url == f"file://{tmp_path}/c"
+    assert t.requests == 3
+
+
+def test_a_redirect_to_itself_is_the_place(tmp_path):
+    write_volume(str(tmp_path), [ARRAY])
+    document = json.loads((tmp_path / "info").read_text())
+    (tmp_path / "info").write_text(json.dumps(document | {"redirect": f"file://{tmp_path}/"}))
+    assert open_store(tmp_path).url == f"file://{tmp_path}"
+
+
+def test_redirects_that_do_not_end(tmp_path):
+    redirect(tmp_path / "a", f"{tmp_path}/b")
+    redirect(tmp_path / "b", f"{tmp_path}/a")
+    with pytest.raises(InvalidInfoError, match=r"redirects that do not end .*/a -> .*/b -> .*/a"):
+        open_store(tmp_path / "a")
+    for i in range(12):
+        redirect(tmp_path / f"r{i}", f"{tmp_path}/r{i + 1}")
+    write_volume(str(tmp_path / "r12"), [ARRAY])
+    with pytest.raises(InvalidInfoError, match=r"redirects that do not end \(max_redirects=10\)"):
+        open_store(tmp_path / "r0")
+    assert open_store(tmp_path / "r0", max_redirects=12).url.endswith("r12")
+
+
+@pytest.mark.parametrize("target", [5, "../b", ["file:///a"]])
+def test_redirects_are_addresses(tmp_path, target):
+    redirect(tmp_path / "a", target)
+    with pytest.raises(
+        InvalidInfoError, match="/a/info: redirect is .*, expected a URL or an absolute path"
+    ):
+        open_store(tmp_path / "a")
+
+
+@pytest.mark.parametrize(
+    "target", ["file:///etc", "/etc", "memory://x", "precomputed://file:///etc"]
+)
+def test_a_remote_volume_may_not_redirect_to_this_machine(target):
+    remote = locate_url("simplecache::memory://remote")
+    with pytest.raises(InvalidInfoError, match="a remote volume may not redirect to"):
+        store._redirected(remote, target, None)
+
+
+def test_redirects_to_other_formats_are_refused(tmp_path):
+    redirect(tmp_path / "a", "graphene://https://host/x")
+    with pytest.raises(InvalidURLError, match="this is a graphene source"):
+        open_store(tmp_path / "a")
+
+
+def test_options_do_not_travel_to_another_bucket():
+    location = locate_url("memory://a/b", {"token": "hunter2"})
+    same = store._redirected(location, "memory://a/c", {"token": "hunter2"})
+    other = store._redirected(location, "simplecache::memory://c/d", {"token": "hunter2"})
+    assert same.storage.options == {"token": "hunter2"}
+    assert other.storage.options == {}
+
+
+# ---- secrets and pickles
+
+
+def test_options_travel_in_pickles_and_show_nowhere_else():
+    write_volume("memory://secret/volume", [ARRAY])
+    found = open_store("memory://secret/volume", storage_options={"secret": "hunter2"})
+    assert b"hunter2" in pickle.dumps(found.reader())
+    da = found.open_dataset()["image"]
+    shown = [
+        repr(found),
+        repr(da),
+        repr(da.attrs),
+        repr(da.encoding),
+        repr(found.reader()),
+        str(found.url),
+    ]
+    assert "hunter2" not in "".join(shown)
+    assert "hunter2" not in repr(found.__dask_tokenize__())
+    assert tokenize(found) == tokenize(open_store("memory://secret/volume"))
+    # an accessor finds the options again in this process
+    assert da.precomputed.store.location.storage.options == {"secret": "hunter2"}
