@@ -184,7 +184,7 @@ def test_extra_members_of_sharding_are_kept_with_a_warning():
     ("data", "match"),
     [
         (b"", r"/v/info: not JSON: Expecting value: line 1 column 1"),
-        (b'{"a": 1,}', r"/v/info: not JSON: .*line 1 column 9"),
+        (b'{"a": 1,}', r"/v/info: not JSON: .*line 1 column [89]"),
         (b'{"a": 1 // no\n}', r"not JSON"),
         (b'{"a": NaN}', r"not JSON: NaN is not JSON"),
         (b"\x1f\x8b\x08\x00", r"not JSON: .*the bytes are gzip"),
