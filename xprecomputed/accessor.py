@@ -186,7 +186,7 @@ class _Accessor(Generic[T]):
         if outside not in ("raise", "clip", "pad"):
             raise ValueError(f"outside={outside!r}: expected 'raise', 'clip' or 'pad'")
         grids = self._grids()
-        box = self._box_nm(bounds, center, size, unit, resolution)
+        box = coords.crop_box(bounds, center, size, unit, lambda: self._three(resolution))
         wanted: dict[str, tuple[int, int]] = {}
         cut: dict[str, slice] = {}
         for axis, (begin, end) in box.items():
@@ -231,30 +231,6 @@ class _Accessor(Generic[T]):
             label = float(self._obj[axis])
             if not begin <= label < end:
                 raise OutOfBoundsError(f"{axis} is {label} nm here, not in [{begin}, {end}) nm")
-
-    def _box_nm(
-        self,
-        bounds: Any,
-        center: Sequence[float] | None,
-        size: Sequence[float] | None,
-        unit: str,
-        resolution: Sequence[float] | None,
-    ) -> dict[str, tuple[float, float]]:
-        if unit not in ("nm", "voxel"):
-            raise ValueError(f"unit={unit!r}: expected 'nm' or 'voxel'")
-        if (bounds is None) == (center is None) or (center is None) != (size is None):
-            raise ValueError("crop takes either bounds, or center and size")
-        if bounds is None:
-            middle = np.asarray(center, float) + (0.5 if unit == "voxel" else 0.0)
-            half = np.asarray(size, float) / 2
-            if middle.shape != (3,) or half.shape != (3,):
-                raise ValueError("center and size have three numbers each, x, y, z")
-            bounds = (middle - half, middle + half)
-        box = coords.parse_bounds(bounds)
-        if unit == "nm":
-            return box
-        step = dict(zip(AXES, self._three(resolution), strict=True))
-        return {axis: (a * step[axis], b * step[axis]) for axis, (a, b) in box.items()}
 
     def chunk(self, nbytes: int | str = DASK_CHUNK_BYTES) -> T:
         """Chunk for dask along the storage chunks of the source, also after a crop.
@@ -389,18 +365,8 @@ class PrecomputedArrayAccessor(_Accessor[xr.DataArray]):
             raise CoordinateError(f"sample needs x, y and z, found {tuple(grids)}")
         if hasattr(points, "columns"):
             points = points[list(AXES)].to_numpy()
-        array = np.asarray(points, float)
-        single = array.ndim == 1
-        array = np.atleast_2d(array)
-        if array.ndim != 2 or array.shape[1] != 3:
-            raise CoordinateError(f"points of shape {array.shape}, expected (N, 3) in x, y, z")
-        positions = np.empty(array.shape, np.int64)
-        inside = np.isfinite(array).all(axis=1)
-        for i, grid in enumerate(grids.values()):
-            exact = (array[:, i] - grid.bounds_nm[0]) / grid.resolution
-            within = (exact >= 0) & (exact < grid.size)
-            inside &= within
-            positions[:, i] = np.floor(np.where(within, exact, 0))
+        array = np.atleast_2d(np.asarray(points, float))
+        positions, inside = coords.positions_of(array, grids)
         if outside == "raise" and not inside.all():
             low, high = self.bounds_nm
             raise OutOfBoundsError(
@@ -408,14 +374,25 @@ class PrecomputedArrayAccessor(_Accessor[xr.DataArray]):
                 f"{array[~inside][0].tolist()} nm; the array covers {low.tolist()} to "
                 f"{high.tolist()} nm. Use outside='fill'"
             )
-        positions[~inside] = 0
-        index = {axis: xr.DataArray(positions[:, i], dims="point") for i, axis in enumerate(AXES)}
+        # a point outside borrows the voxel of one inside, so that no other chunk is read for it
+        borrowed = positions[inside.argmax()] if inside.any() else np.zeros(3, np.int64)
+        wanted = np.where(inside[:, None], positions, borrowed).astype(np.int64)
+        index = {axis: xr.DataArray(wanted[:, i], dims="point") for i, axis in enumerate(AXES)}
         values = self._obj.isel(index)
         if not inside.all():
-            keep = xr.DataArray(inside, dims="point")
             # both sides have the array's dtype, so nothing is promoted
-            values = values.where(keep, np.asarray(fill_value, self._obj.dtype))
-        return values.isel(point=0) if single else values
+            fill = np.asarray(fill_value, self._obj.dtype)
+            if inside.any():
+                values = values.where(xr.DataArray(inside, dims="point"), fill)
+            else:
+                values = values.copy(data=np.full(values.shape, fill))
+            values = values.assign_coords(
+                {
+                    axis: ("point", grid.first + at * grid.resolution, self._obj[axis].attrs)
+                    for (axis, grid), at in zip(grids.items(), positions.T, strict=True)
+                }
+            )
+        return values.isel(point=0) if np.ndim(points) == 1 else values
 
 
 @xr.register_dataset_accessor("precomputed")

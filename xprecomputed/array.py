@@ -75,12 +75,8 @@ class PrecomputedArray(BackendArray):
         return result
 
     def _read(self, indexers: list[Indexer]) -> Array:
-        if self.ndim == 4:
-            c, z, y, x = indexers
-            return self.reader.read(c, z, y, x)
-        z, y, x = indexers
-        only: Array = self.reader.read(slice(0, 1, 1), z, y, x)[0]
-        return only
+        result = self.reader.read(*self._with_channel(indexers))
+        return result if self.ndim == 4 else result[0]
 
     def _vectorized(self, key: tuple[Any, ...]) -> Array:
         """Arrays that belong together, broadcast; sliced axes come last in the result."""
@@ -111,11 +107,12 @@ class PrecomputedArray(BackendArray):
         return flipped
 
     def _read_points(self, indexers: list[Indexer]) -> Array:
-        if self.ndim == 4:
-            c, z, y, x = indexers
-            return self.reader.read_points(c, z, y, x)
-        z, y, x = indexers
-        return self.reader.read_points(slice(0, 1, 1), z, y, x)[:, 0]
+        result = self.reader.read_points(*self._with_channel(indexers))
+        return result if self.ndim == 4 else result[:, 0]
+
+    def _with_channel(self, indexers: list[Indexer]) -> list[Indexer]:
+        """Four indexers, whether or not this array shows its channel."""
+        return [slice(0, 1, 1)] * (4 - self.ndim) + indexers
 
 
 def _lines(arrays: list[NDArray[np.int64]]) -> list[tuple[int, NDArray[np.int64]]] | None:

@@ -6,7 +6,7 @@ is labelled by its centre ``(v + 0.5) * resolution``; format reference 0, design
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -20,8 +20,10 @@ __all__ = [
     "AXES",
     "AxisGrid",
     "axis_grids",
+    "crop_box",
     "matching_mip",
     "parse_bounds",
+    "positions_of",
     "to_nm",
     "to_voxels",
 ]
@@ -254,3 +256,73 @@ def parse_bounds(bounds: object) -> dict[str, tuple[float, float]]:
             "{'x': slice(x0, x1), ...}"
         ) from None
     return box
+
+
+def crop_box(
+    bounds: object,
+    center: Sequence[float] | None,
+    size: Sequence[float] | None,
+    unit: str,
+    resolution: Callable[[], Sequence[float]],
+) -> dict[str, tuple[float, float]]:
+    """A box in nm per axis, out of either way to name one.
+
+    Parameters
+    ----------
+    bounds : array_like or mapping, or None
+        As in `parse_bounds`.
+    center, size : sequence of three numbers, or None
+        Instead of `bounds`; in voxels, `center` is the voxel in the middle.
+    unit : {"nm", "voxel"}
+    resolution : callable
+        Gives nm per voxel, x, y, z; asked only where `unit` is ``"voxel"``.
+
+    Raises
+    ------
+    ValueError
+        Both ways or none, or another unit.
+    OutOfBoundsError
+        Not a box.
+    """
+    if unit not in ("nm", "voxel"):
+        raise ValueError(f"unit={unit!r}: expected 'nm' or 'voxel'")
+    if (bounds is None) == (center is None) or (center is None) != (size is None):
+        raise ValueError("crop takes either bounds, or center and size")
+    if bounds is None:
+        middle = np.asarray(center, float) + (0.5 if unit == "voxel" else 0.0)
+        half = np.asarray(size, float) / 2
+        if middle.shape != (3,) or half.shape != (3,):
+            raise ValueError("center and size have three numbers each, x, y, z")
+        bounds = (middle - half, middle + half)
+    box = parse_bounds(bounds)
+    if unit == "nm":
+        return box
+    step = dict(zip(AXES, resolution(), strict=True))
+    return {axis: (begin * step[axis], end * step[axis]) for axis, (begin, end) in box.items()}
+
+
+def positions_of(
+    points_nm: NDArray[np.float64], grids: Mapping[str, AxisGrid]
+) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
+    """Positions in an array of the voxels that hold points, and which points are inside.
+
+    Parameters
+    ----------
+    points_nm : ndarray, shape (N, 3)
+        x, y, z.
+    grids : mapping
+        Of all three axes, in that order.
+
+    Returns
+    -------
+    positions : ndarray of float64, shape (N, 3)
+        Whole numbers, those of points outside too; NaN stays NaN.
+    inside : ndarray of bool, shape (N,)
+    """
+    if points_nm.ndim != 2 or points_nm.shape[1] != 3:
+        raise CoordinateError(f"points of shape {points_nm.shape}, expected (N, 3) in x, y, z")
+    first = np.array([grid.bounds_nm[0] for grid in grids.values()])
+    step = np.array([grid.resolution for grid in grids.values()])
+    exact = np.floor((points_nm - first) / step)
+    inside = ((exact >= 0) & (exact < [grid.size for grid in grids.values()])).all(axis=1)
+    return exact, inside

@@ -323,10 +323,17 @@ def test_sample_outside(da):
         OutOfBoundsError, match=r"2 of 3 points are outside, first \[0.0, 0.0, 0.0\]"
     ):
         da.precomputed.sample(points)
-    found = da.precomputed.sample(points, outside="fill", fill_value=7)
+    with trace() as t:
+        found = da.precomputed.sample(points, outside="fill", fill_value=7)
+        found.load()
+    assert t.requests == 1
+    np.testing.assert_array_equal(found.x, [450, 2, np.nan])
     assert found.dtype == "u8"
     assert found.values.tolist()[1:] == [7, 7]
     assert found[0] == da.precomputed.sample(points[0])
+    with trace() as t:
+        assert da.precomputed.sample([0, 0, 0], outside="fill", fill_value=9).item() == 9
+    assert t.requests == 0
 
 
 @pytest.mark.parametrize(
