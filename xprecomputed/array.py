@@ -78,66 +78,74 @@ class PrecomputedArray(BackendArray):
         result = self.reader.read(*self._with_channel(indexers))
         return result if self.ndim == 4 else result[0]
 
-    def _vectorized(self, key: tuple[Any, ...]) -> Array:
-        """Arrays that belong together, broadcast; sliced axes come last in the result."""
-        axes = AXES[-self.ndim :]
-        sliced = [i for i, each in enumerate(key) if isinstance(each, slice)]
-        paired = [i for i in range(self.ndim) if i not in sliced]
-        wanted: list[Indexer] = []
-        flip: list[Any] = [...]
-        for axis, indexer, size in zip(axes, key, self.shape, strict=True):
-            one, backwards = _normalised(indexer, size, axis)
-            wanted.append(one)
-            if isinstance(indexer, slice):
-                flip.append(slice(None, None, -1) if backwards else slice(None))
-        shape = np.broadcast_shapes(*(key[i].shape for i in paired))
-        lines = _lines([np.broadcast_to(np.asarray(wanted[i]), shape) for i in paired])
-        if lines is None:
-            for i in paired:
-                wanted[i] = np.broadcast_to(np.asarray(wanted[i]), shape).reshape(-1)
-            result = self._read_points(wanted)
-        else:
-            # each array has a dimension of its own: a box, read as one and then transposed
-            for i, (_, positions) in zip(paired, lines, strict=True):
-                wanted[i] = positions
-            order = sorted(paired, key=lambda i: lines[paired.index(i)][0])
-            result = self._read(wanted).transpose(order + sliced)
-        sizes = result.shape[result.ndim - len(sliced) :]
-        flipped: Array = result.reshape(shape + sizes)[tuple(flip)]
-        return flipped
-
-    def _read_points(self, indexers: list[Indexer]) -> Array:
-        result = self.reader.read_points(*self._with_channel(indexers))
-        return result if self.ndim == 4 else result[:, 0]
-
     def _with_channel(self, indexers: list[Indexer]) -> list[Indexer]:
         """Four indexers, whether or not this array shows its channel."""
         return [slice(0, 1, 1)] * (4 - self.ndim) + indexers
 
+    def _vectorized(self, key: tuple[Any, ...]) -> Array:
+        """Arrays that belong together, broadcast; sliced axes come last in the result."""
+        arrays = self._broadcast(key)
+        shape = arrays[0].shape
+        if 0 in shape:
+            return np.empty(shape, self.dtype)
+        own = _own_dimensions(arrays)
+        # what has a dimension to itself is an axis of a box; only the rest are points
+        paired = [i for i in range(self.ndim) if i not in own]
+        owned = [dim for dim in own.values() if dim is not None]
+        rest = [dim for dim in range(len(shape)) if dim not in owned]
+        indexers: list[Indexer] = []
+        for i, array in enumerate(arrays):
+            kept = rest if i in paired else [own[i]]
+            line = tuple(slice(None) if dim in kept else 0 for dim in range(len(shape)))
+            indexers.append(np.atleast_1d(array[line]).reshape(-1))
+        if paired:
+            hidden = 4 - self.ndim
+            result = self.reader.read_points(
+                self._with_channel(indexers), [hidden + i for i in paired]
+            )
+            lead = [shape[dim] for dim in rest]
+        else:
+            result = self._read(indexers)
+            lead = [1] * len(rest)
+        result = result.reshape(lead + [shape[dim] for dim in owned])
+        result = result.transpose(np.argsort(rest + owned))
+        return result if result.shape == shape else np.broadcast_to(result, shape).copy()
 
-def _lines(arrays: list[NDArray[np.int64]]) -> list[tuple[int, NDArray[np.int64]]] | None:
-    """For arrays that each vary along one dimension of their own: that and the positions.
+    def _broadcast(self, key: tuple[Any, ...]) -> list[NDArray[np.int64]]:
+        """One array of positions for each axis, all of the result's shape."""
+        axes = AXES[-self.ndim :]
+        slices = [i for i, each in enumerate(key) if isinstance(each, slice)]
+        arrays = []
+        for i, (axis, indexer, size) in enumerate(zip(axes, key, self.shape, strict=True)):
+            if i in slices:
+                new = [1] * len(slices)
+                new[slices.index(i)] = -1
+                arrays.append(np.arange(size)[indexer].reshape(new))
+            else:
+                positions = _inside(np.asarray(indexer, np.int64), size, axis)
+                arrays.append(positions.reshape(positions.shape + (1,) * len(slices)))
+        return list(np.broadcast_arrays(*arrays))
 
-    -1 stands for the dimension of a constant. None if they are scattered points in truth, or
-    if a dimension repeats them all.
+
+def _own_dimensions(arrays: list[NDArray[np.int64]]) -> dict[int, int | None]:
+    """Which arrays vary along at most one dimension, one that no other varies along.
+
+    Returns that dimension by the number of the array; None for a constant.
     """
-    found = []
-    free = {axis for axis, size in enumerate(arrays[0].shape) if size != 1}
-    for array in arrays:
-        varying = [axis for axis in range(array.ndim) if _varies(array, axis)]
-        if len(varying) > 1 or (varying and varying[0] not in free):
-            return None
-        free -= set(varying)
-        line = tuple(slice(None) if axis in varying else 0 for axis in range(array.ndim))
-        found.append((varying[0] if varying else -1, np.atleast_1d(array[line])))
-    return None if free else found
+    varying = [{d for d in range(each.ndim) if _varies(each, d)} for each in arrays]
+    own: dict[int, int | None] = {}
+    for i, dims in enumerate(varying):
+        others = set().union(*varying[:i], *varying[i + 1 :])
+        if len(dims) <= 1 and not dims & others:
+            own[i] = next(iter(dims), None)
+    return own
 
 
-def _varies(array: NDArray[np.int64], axis: int) -> bool:
-    if array.shape[axis] == 1 or (array.strides[axis] == 0 and array.shape[axis]):
+def _varies(array: NDArray[np.int64], dim: int) -> bool:
+    if array.shape[dim] == 1 or array.strides[dim] == 0:
         return False
-    first = array[(slice(None),) * axis + (slice(0, 1),)]
-    return not array.size or bool((array != first).any())
+    first = array[(slice(None),) * dim + (slice(0, 1),)]
+    return bool((array != first).any())
 
 
 def _normalised(indexer: Any, size: int, axis: str) -> tuple[Indexer, bool]:
@@ -148,12 +156,16 @@ def _normalised(indexer: Any, size: int, axis: str) -> tuple[Indexer, bool]:
             run = run[::-1]
             return slice(run.start, max(run.stop, run.start), run.step), True
         return slice(run.start, max(run.stop, run.start), run.step), False
-    positions: NDArray[np.int64] = np.asarray(indexer, np.int64)
+    positions = _inside(np.asarray(indexer, np.int64), size, axis)
+    if positions.ndim == 0:
+        return slice(int(positions), int(positions) + 1, 1), False
+    return positions, False
+
+
+def _inside(positions: NDArray[np.int64], size: int, axis: str) -> NDArray[np.int64]:
+    """Positions counted from the first voxel; negative ones count from the end."""
     if positions.size and not (-size <= positions.min() and positions.max() < size):
         raise OutOfBoundsError(
             f"index {positions.min()} to {positions.max()} for {axis} of size {size}"
         )
-    positions = np.where(positions < 0, positions + size, positions)
-    if positions.ndim == 0:
-        return slice(int(positions), int(positions) + 1, 1), False
-    return positions, False
+    return np.where(positions < 0, positions + size, positions)

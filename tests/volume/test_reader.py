@@ -119,11 +119,11 @@ def test_ranges_far_apart_are_not_joined(tmp_path):
     reader = store.reader()
     points = [np.array([0, 46]), np.array([0, 49]), np.array([0, 32])]
     with set_options(coalesce_gap_bytes=0), trace() as t:
-        found = reader.read_points(np.zeros(2, int), points[2], points[1], points[0])
+        found = reader.read_points([np.zeros(2, int), *points[::-1]], range(4))
     assert found.tolist() == [ARRAY[0, 0, 0], ARRAY[32, 49, 46]]
     assert t.requests == 2 + 2  # both indexes, two far values
     with set_options(coalesce_gap_bytes=1 << 30), trace() as t:
-        reader.read_points(np.zeros(2, int), points[2], points[1], points[0])
+        reader.read_points([np.zeros(2, int), *points[::-1]], range(4))
     assert t.requests == 1
     with set_options(coalesce_max_bytes=5000), trace() as t:
         np.testing.assert_array_equal(whole(store)[0], ARRAY)
@@ -155,7 +155,7 @@ def test_points_read_each_chunk_once(tmp_path):
     rng = np.random.default_rng(1)
     z, y, x = (rng.integers(0, n, 500) for n in ARRAY.shape)
     with trace() as t:
-        found = open_store(tmp_path).reader().read_points(np.zeros(500, int), z, y, x)
+        found = open_store(tmp_path).reader().read_points([np.zeros(500, int), z, y, x], range(4))
     np.testing.assert_array_equal(found, ARRAY[z, y, x])
     assert t.requests == 1 + len(
         {(a // 16, b // 16, c // 16) for a, b, c in zip(z, y, x, strict=True)}

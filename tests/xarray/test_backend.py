@@ -19,6 +19,7 @@ import xarray.testing.strategies as xrst
 from dask.base import tokenize
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from xarray.core.indexing import VectorizedIndexer
 
 from tests.images import labels, noise
 from xprecomputed import (
@@ -29,7 +30,7 @@ from xprecomputed import (
     open_store,
     trace,
 )
-from xprecomputed.array import _normalised
+from xprecomputed.array import PrecomputedArray, _normalised
 from xprecomputed.backend import PrecomputedBackendEntrypoint
 from xprecomputed.testing import write_volume
 from xprecomputed.volume import ScaleReader
@@ -290,6 +291,47 @@ def test_points_with_a_whole_axis(image):
     p = xr.DataArray([1, 40, 1], dims="p")
     found = open_image(image).isel(x=p, y=p, z=slice(None, None, -2))
     np.testing.assert_array_equal(found, IMAGE[::-2][:, p, p].transpose(0, 1))
+
+
+def test_an_axis_that_goes_with_all_points_is_not_a_million_points(image, monkeypatch):
+    seen = []
+    read_points = ScaleReader.read_points
+
+    def spy(self, indexers, paired):
+        seen.append(([len(np.atleast_1d(np.arange(99)[each])) for each in indexers], list(paired)))
+        return read_points(self, indexers, paired)
+
+    monkeypatch.setattr(ScaleReader, "read_points", spy)
+    p = xr.DataArray([1, 40, 1], dims="p")
+    found = open_image(image).isel(x=p, y=p, z=slice(2, 30)).load()
+    np.testing.assert_array_equal(found, IMAGE[2:30, [1, 40, 1], [1, 40, 1]])
+    assert seen == [([1, 28, 3, 3], [2, 3])]
+
+
+@pytest.mark.parametrize(
+    "key",
+    [
+        (slice(None, None, -3), np.array([[1, 2]]), np.array([[3], [-4]])),
+        (np.array([4, 4]), slice(5, 9), slice(40, 4, -7)),
+        (np.array([1, 2]), slice(5, 9), np.array([8, 8])),
+        (np.array([3]), np.array([4]), slice(0, 0)),
+    ],
+)
+def test_vectorized_keys_with_slices(image, key):
+    """xarray turns slices into arrays first; the contract of backends allows them."""
+    array = PrecomputedArray(open_store(image).reader())
+    arrays = np.broadcast_arrays(*(k for k in key if not isinstance(k, slice)))
+    index, rest = iter(arrays), iter(range(arrays[0].ndim, 9))
+    slices = sum(isinstance(k, slice) for k in key)
+    full = []
+    for size, k in zip(IMAGE.shape, key, strict=True):
+        if isinstance(k, slice):
+            place = [1] * (arrays[0].ndim + slices)
+            place[next(rest)] = -1
+            full.append(np.arange(size)[k].reshape(place))
+        else:
+            full.append(next(index).reshape(arrays[0].shape + (1,) * slices))
+    np.testing.assert_array_equal(array[VectorizedIndexer(key)], IMAGE[tuple(full)])
 
 
 def test_a_lazy_transpose_reads_boxes_not_points(image, monkeypatch):

@@ -201,9 +201,7 @@ class CompressedSegmentation(Codec):
         self, words: Array, chunk: ChunkSpec, block: int, grid: tuple[int, int], channel: int
     ) -> None:
         """The slow look at one block whose table could end beyond the stream."""
-        bits, table, at = int(words[2 * block] >> 24), int(words[2 * block] & 0xFFFFFF), 0
-        if bits == 0:
-            return
+        bits, table = int(words[2 * block] >> 24), int(words[2 * block] & 0xFFFFFF)
         at = int(words[2 * block + 1])
         bx, by, bz = self.block_size
         packed = words[at : at + -(-bits * bx * by * bz // 32)]

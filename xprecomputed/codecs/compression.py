@@ -100,22 +100,14 @@ def _unzstd(data: Bytes, limit: int) -> bytes:
 def _unbrotli(data: Bytes, limit: int) -> bytes:
     brotli = optional("brotli", "brotli-compressed objects")
     stream = brotli.Decompressor()
-    parts: list[bytes] = []
-    left = limit + 1
     try:
-        part = stream.process(bytes(data), output_buffer_limit=left)
-        while True:
-            parts.append(part)
-            left -= len(part)
-            # the limit is honoured up to brotli's own block size
-            if stream.is_finished() or left <= 0 or stream.can_accept_more_data():
-                break
-            part = stream.process(b"", output_buffer_limit=left)
+        # honoured up to brotli's own block size
+        plain: bytes = stream.process(bytes(data), output_buffer_limit=limit + 1)
     except brotli.error as error:
         raise CorruptDataError(f"br data that does not decompress: {error}") from None
-    if left > 0 and not stream.is_finished():
+    if len(plain) <= limit and not stream.is_finished():
         raise CorruptDataError(f"truncated br data ({len(data)} bytes stored)")
-    return b"".join(parts)
+    return plain
 
 
 _DECOMPRESSORS = {"gzip": _gunzip, "br": _unbrotli, "zstd": _unzstd}

@@ -7,7 +7,7 @@ the axes ``(channel, z, y, x)``; cells of the chunk grid are x, y, z as everythi
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import product
 from typing import Any, TypeAlias
@@ -177,25 +177,25 @@ class PointPlan:
     Parameters
     ----------
     grid : ChunkGrid
-    channel, z, y, x : ndarray of int, all of one length N, or slice
-        A slice (positive step, inside the bounds) goes with every point.
+    indexers : sequence of four slices or ndarrays of int
+        Channel, z, y, x; inside the bounds, slices with positive steps.
+    paired : sequence of int
+        The axes (one at least) whose arrays belong together and have one length N. Each
+        position of any other axis goes with every point.
     """
 
-    def __init__(
-        self, grid: ChunkGrid, channel: Indexer, z: Indexer, y: Indexer, x: Indexer
-    ) -> None:
+    def __init__(self, grid: ChunkGrid, indexers: Sequence[Indexer], paired: Sequence[int]) -> None:
         extents = (2**62, *grid.chunk_size[::-1])
-        wanted = (channel, z, y, x)
-        self.slices = [axis for axis in range(4) if isinstance(wanted[axis], slice)]
-        self.arrays = [axis for axis in range(4) if axis not in self.slices]
-        self.parts = [_axis_parts(wanted[axis], extents[axis]) for axis in self.slices]
-        points = np.stack([np.asarray(wanted[axis], np.int64) for axis in self.arrays])
-        self.cells = points // np.array([extents[axis] for axis in self.arrays])[:, None]
-        self.inside = points - self.cells * np.array([extents[a] for a in self.arrays])[:, None]
+        self.paired = list(paired)
+        self.outer = [axis for axis in range(4) if axis not in self.paired]
+        self.parts = [_axis_parts(_as_slice(indexers[axis]), extents[axis]) for axis in self.outer]
+        points = np.stack([np.asarray(indexers[axis], np.int64) for axis in self.paired])
+        chunk = np.array([extents[axis] for axis in self.paired])[:, None]
+        self.cells, self.inside = points // chunk, points % chunk
         order = np.lexsort(self.cells[::-1])
         moved = (np.diff(self.cells[:, order], axis=1) != 0).any(axis=0)
         self.groups = [each for each in np.split(order, np.flatnonzero(moved) + 1) if len(each)]
-        self.shape = (points.shape[1], *(_length(wanted[axis]) for axis in self.slices))
+        self.shape = (points.shape[1], *(_length(indexers[axis]) for axis in self.outer))
 
     def __len__(self) -> int:
         return len(self.groups) * math.prod(len(each) for each in self.parts)
@@ -208,12 +208,12 @@ class PointPlan:
     def _task(self, members: NDArray[np.int64], parts: tuple[_Part, ...]) -> ChunkTask:
         chunks, region, source = [0] * 4, [slice(0)] * 4, [np.zeros(0, np.int64)] * 4
         target = [_column(members, 0, 1 + len(parts))]
-        for row, axis in enumerate(self.arrays):
+        for row, axis in enumerate(self.paired):
             inside = self.inside[row, members]
             low, high = int(inside.min()), int(inside.max())
             chunks[axis], region[axis] = int(self.cells[row, members[0]]), slice(low, high + 1)
             source[axis] = _column(inside - low, 0, 1 + len(parts))
-        for place, (axis, part) in enumerate(zip(self.slices, parts, strict=True), 1):
+        for place, (axis, part) in enumerate(zip(self.outer, parts, strict=True), 1):
             chunks[axis], region[axis] = part.chunk, part.span
             source[axis] = _column(_positions(part.source), place, 1 + len(parts))
             target.append(_column(_positions(part.target), place, 1 + len(parts)))

@@ -6,7 +6,7 @@ what crosses processes is this small frozen value.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -139,20 +139,22 @@ class ScaleReader:
         self._run(plan, out)
         return out
 
-    def read_points(self, channel: Indexer, z: Indexer, y: Indexer, x: Indexer) -> Array:
+    def read_points(self, indexers: Sequence[Indexer], paired: Sequence[int]) -> Array:
         """Scattered voxels; every chunk is read once, whatever the order of the points.
 
         Parameters
         ----------
-        channel, z, y, x : ndarray of int, shape (N,), or slice
-            Positions from the first voxel, inside the bounds. The arrays (one at least)
-            belong together; a slice takes all its positions for every point.
+        indexers : sequence of four slices or ndarrays of int
+            Channel, z, y, x: positions from the first voxel, inside the bounds.
+        paired : sequence of int
+            The axes (one at least) whose arrays belong together and have one length N. Each
+            position of any other axis goes with every point.
 
         Returns
         -------
-        ndarray, shape (N, and the length of each slice in the order of the arguments)
+        ndarray, shape (N, and the length of each other axis in order)
         """
-        plan = PointPlan(self.scale.grid, channel, z, y, x)
+        plan = PointPlan(self.scale.grid, indexers, paired)
         out = np.empty(plan.shape, self.dtype)
         self._run(plan, out)
         return out
