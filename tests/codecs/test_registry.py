@@ -1,3 +1,4 @@
+import sys
 from dataclasses import dataclass
 from importlib.metadata import EntryPoint
 from typing import ClassVar
@@ -6,7 +7,7 @@ import numpy as np
 import pytest
 
 from xprecomputed import UnsupportedEncodingError, VolumeInfo, encodings
-from xprecomputed.codecs import codec_for, registry
+from xprecomputed.codecs import _jit, codec_for, registry
 from xprecomputed.codecs.raw import Raw
 
 
@@ -103,3 +104,21 @@ def test_an_entry_point_that_is_no_codec_is_named(third_party):
     third_party("tests.codecs.test_registry:volume")
     with pytest.raises(TypeError, match="entry point xprecomputed.codecs:inverted is .* expected"):
         codec("inverted")
+
+
+def test_kernels_compile_where_nothing_can_be_cached(monkeypatch):
+    numba = pytest.importorskip("numba")
+    compile_kernel = numba.njit
+
+    def njit(*args, **options):
+        if options.get("cache"):
+            raise RuntimeError("cannot cache function: no locator available")
+        return compile_kernel(*args, **options)
+
+    monkeypatch.setattr(numba, "njit", njit)
+    assert _jit._compile.__wrapped__(lambda x: x + 1)(2) == 3
+
+
+def test_kernels_are_absent_where_numba_is(monkeypatch):
+    monkeypatch.setitem(sys.modules, "numba", None)
+    assert _jit._compile.__wrapped__(lambda x: x) is None

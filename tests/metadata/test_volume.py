@@ -56,6 +56,11 @@ def test_a_plain_volume():
     assert found.to_json() == INFO
 
 
+def test_directories_beside_the_volume_are_kept():
+    document = info(mesh="m", skeletons="s", segment_properties="p", redirect="gs://b/p")
+    assert VolumeInfo.from_json(document).to_json() == document
+
+
 def test_unknown_members_are_kept_and_written_back():
     document = with_scale(locked=True, jxl_quality=80, rois=[[0] * 6])
     document["my_lab"] = {"a": [1]}

@@ -4,6 +4,7 @@ from pathlib import Path
 import pytest
 
 from xprecomputed import InvalidURLError, MissingDependencyError
+from xprecomputed.storage import fsspec as fsspec_storage
 from xprecomputed.storage import is_explicit, locate_url, resolve, strip_format
 from xprecomputed.storage.fsspec import _without_secrets
 
@@ -122,3 +123,25 @@ def test_credentials_do_not_show():
     location = locate_url("memory://a/b", {"secret": "hunter2"})
     assert "hunter2" not in repr(location) + str(location)
     assert _without_secrets("https://me:hunter2@host/a/b?token=hunter2") == "https://host/a/b"
+
+
+@pytest.mark.parametrize(
+    ("url", "path", "root", "key"),
+    [
+        ("s3://bucket/a/b", "bucket/a/b", "s3://bucket/", "a/b"),
+        ("s3://bucket", "bucket", "s3://bucket/", ""),
+        ("https://host/a/b", "https://host/a/b", "https://host/", "a/b"),
+    ],
+)
+def test_no_key_leaves_its_bucket_or_host(monkeypatch, url, path, root, key):
+    monkeypatch.setattr(fsspec_storage, "_url_to_fs", lambda *args: (None, path))
+    location = locate_url(url)
+    assert (location.storage.url, location.key) == (root, key)
+    with pytest.raises(InvalidURLError, match="leads out of the bucket"):
+        location.child("../" * (key.count("/") + 2) + "x")
+
+
+def test_an_address_that_cannot_be_split_is_refused(monkeypatch):
+    monkeypatch.setattr(fsspec_storage, "_url_to_fs", lambda *args: (None, "elsewhere/x"))
+    with pytest.raises(InvalidURLError, match="cannot be split into a root and 'elsewhere/x'"):
+        locate_url("odd://a/b")

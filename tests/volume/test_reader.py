@@ -186,8 +186,38 @@ def test_a_shard_index_too_large_to_read_whole(tmp_path):
         np.testing.assert_array_equal(whole(open_store(tmp_path))[0], ARRAY)
     index = 16 << 17
     assert t.bytes < index
+
+
+def test_a_large_shard_index_whose_entries_lie_far_apart(tmp_path):
+    spec = SHARDING | {
+        "minishard_bits": 20,
+        "shard_bits": 0,
+        "preshift_bits": 0,
+        "hash": "murmurhash3_x86_128",
+    }
+    write(tmp_path, ARRAY[:16, :16, :32], sharding=spec)
+    assert shard(tmp_path).stat().st_size > 16 << 20
     with trace() as t:
-        open_store(tmp_path).read(((100, -7, 3), (101, -6, 4)))
+        found = whole(open_store(tmp_path))
+    np.testing.assert_array_equal(found[0], ARRAY[:16, :16, :32])
+    assert t.requests == 1 + 2 + 2 + 1  # info, two entries, two minishards, one range
+    assert t.bytes < 20_000
+    shard(tmp_path).unlink()
+    with pytest.raises(ChunkMissingError, match="is not stored"):
+        whole(open_store(tmp_path))
+
+
+def test_a_shard_that_goes_away_during_a_read_is_no_hole(tmp_path, monkeypatch):
+    write(tmp_path, sharding=SHARDING)
+    store = open_store(tmp_path)
+    read = LocalStorage.get_range
+
+    def vanish(self, key, start, stop):
+        return read(self, key, start, stop) if start == 0 else None
+
+    monkeypatch.setattr(LocalStorage, "get_range", vanish)
+    with pytest.raises(CorruptDataError, match="the shard disappeared while it was read"):
+        store.read(store.info.scales[0].bounds, fill_missing=True)
 
 
 # ---- holes

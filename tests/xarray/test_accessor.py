@@ -261,6 +261,13 @@ def test_outside_pad_keeps_ids(da, chunked):
     assert cut.x.attrs["units"] == "nm"
 
 
+def test_outside_pad_of_labels_off_the_grid(da):
+    odd = da.isel(x=slice(None, None, 2))
+    padded = odd.precomputed.crop({"x": (390, 410)}, outside="pad")
+    np.testing.assert_array_equal(padded.x, [390, 398, 406])
+    assert padded.x[-1] == odd.x[0]
+
+
 def test_outside_pad_far_away(da):
     for x0, offset in ((0, 0), (4000, 1000)):
         cut = da.precomputed.crop({"x": (x0, x0 + 40)}, outside="pad")

@@ -159,4 +159,5 @@ def fsspec_location(url: str, options: Mapping[str, Any]) -> tuple[FsspecStorage
         key = path.lstrip("/")
     if not shown.endswith(key):
         raise InvalidURLError(f"{shown}: the address cannot be split into a root and {key!r}")
-    return FsspecStorage(shown[: len(shown) - len(key)], url, root, dict(options)), key
+    base = shown[: len(shown) - len(key)].removesuffix("/") + "/"
+    return FsspecStorage(base, url, root, dict(options)), key
