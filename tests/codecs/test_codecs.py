@@ -1,6 +1,7 @@
 """Each encoding against the public packages and bytes made by hand."""
 
 import struct
+import sys
 import zlib
 
 import compressed_segmentation
@@ -176,7 +177,7 @@ def test_png_made_by_hand():
         ),
         (
             hand_made_png(4, 2, 8, 0, b"\0\1\2\3\4" * 2, png_chunk(b"tRNS", b"\0\1")),
-            "PNG decoded to",
+            "PNG that does not decode",
         ),
         (hand_made_png(4, 2, 8, 0, b"\0\1\2\3\4" * 2)[:-30], "PNG that does not decode|too few"),
         (hand_made_png(4, 2, 8, 0, b"\0\1\2\3\4"), "PNG that does not decode"),
@@ -188,6 +189,17 @@ def test_png_made_by_hand():
 def test_png_that_is_not_what_the_chunk_should_be(data, match):
     with pytest.raises(CorruptDataError, match=match):
         Png().decode(data, ChunkSpec((1, 1, 2, 4), np.dtype("u1")))
+
+
+def test_damaged_pngs_cost_no_reference():
+    """imagecodecs 2026.3 without ``out=`` loses one to None each time, until Python aborts."""
+    damaged = bytearray(hand_made_png(4, 2, 8, 0, b"\0\1\2\3\4" * 2))
+    damaged[45] ^= 4
+    before = sys.getrefcount(None)
+    for _ in range(500):
+        with pytest.raises(CorruptDataError, match="PNG that does not decode"):
+            Png().decode(bytes(damaged), ChunkSpec((1, 1, 2, 4), np.dtype("u1")))
+    assert sys.getrefcount(None) > before - 100
 
 
 def test_8_bit_png_in_a_16_bit_volume_is_refused():
