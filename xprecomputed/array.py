@@ -1,15 +1,16 @@
 """A scale as an xarray backend array: lazy without dask, basic, outer and vectorized indexing.
 
-The only module that touches ``xarray.core.indexing``. Indexers are told apart by their type:
-xarray's own adapter hands outer and vectorized keys over as the same bare tuple, and a lazy
-transpose arrives as a vectorized key that is orthogonal in truth.
+The only module that touches ``xarray.core.indexing``. Indexers are told apart by their type,
+since xarray's own adapter hands outer and vectorized keys over as the same bare tuple; and a
+vectorized key may be orthogonal in truth, wholly or in some axes.
 """
 
 from __future__ import annotations
 
 import asyncio
 import hashlib
-from typing import Any
+from collections.abc import Sequence
+from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,9 +21,29 @@ from xprecomputed.codecs import Array
 from xprecomputed.errors import OutOfBoundsError
 from xprecomputed.volume import Indexer, ScaleReader
 
-__all__ = ["PrecomputedArray"]
+__all__ = ["LazyScale", "PrecomputedArray"]
 
 AXES = ("channel", "z", "y", "x")
+T = TypeVar("T")
+
+
+class LazyScale(indexing.LazilyIndexedArray):
+    """A lazily indexed scale that stays one when it is transposed.
+
+    xarray's own class turns a transpose into vectorized indexing, whose keys take 8 bytes an
+    axis for every voxel as soon as the result is indexed again.
+    """
+
+    __slots__ = ()
+
+    def transpose(self, order: Sequence[int]) -> LazyScale:
+        """Reorder the dimensions, without reading."""
+        key = self.key.tuple
+        dropped = [i for i, each in enumerate(key) if isinstance(each, int | np.integer)]
+        kept = [i for i in range(len(key)) if i not in dropped]
+        axes = [kept[i] for i in order] + dropped
+        turned = self.array.turned(axes)
+        return type(self)(turned, type(self.key)(tuple(key[i] for i in axes)))
 
 
 class PrecomputedArray(BackendArray):
@@ -31,15 +52,23 @@ class PrecomputedArray(BackendArray):
     Parameters
     ----------
     reader : ScaleReader
+    axes : sequence of int, optional
+        The order in which those axes are shown.
     """
 
-    __slots__ = ("dtype", "reader", "shape")
+    __slots__ = ("axes", "dtype", "reader", "shape")
 
-    def __init__(self, reader: ScaleReader) -> None:
+    def __init__(self, reader: ScaleReader, axes: Sequence[int] | None = None) -> None:
         self.reader = reader
-        self.shape = reader.shape if reader.num_channels > 1 else reader.shape[1:]
+        stored = reader.shape if reader.num_channels > 1 else reader.shape[1:]
+        self.axes = tuple(range(len(stored)) if axes is None else axes)
+        self.shape = tuple(stored[axis] for axis in self.axes)
         # native order: what NumPy users expect to see, and the same bytes on usual machines
         self.dtype = reader.dtype.newbyteorder("=")
+
+    def turned(self, axes: Sequence[int]) -> PrecomputedArray:
+        """The same scale with its present axes in another order."""
+        return PrecomputedArray(self.reader, [self.axes[axis] for axis in axes])
 
     def __getitem__(self, key: indexing.ExplicitIndexer) -> Any:
         if isinstance(key, indexing.VectorizedIndexer):
@@ -54,25 +83,33 @@ class PrecomputedArray(BackendArray):
         reader = self.reader
         what = (reader.scale.to_json(), str(reader.dtype), reader.num_channels, reader.fill_missing)
         digest = hashlib.sha256(repr(what).encode()).hexdigest()
-        return "PrecomputedArray", reader.directory.url, str(reader.codec), digest
+        return "PrecomputedArray", reader.directory.url, f"{reader.codec}{self.axes}", digest
 
     def __repr__(self) -> str:
         return f"<PrecomputedArray {self.shape} {self.dtype} at {self.reader.directory.url}>"
 
     def _outer(self, key: tuple[Any, ...]) -> Array:
         """Ints, slices and one-dimensional arrays, each for its own axis."""
-        axes = AXES[-self.ndim :]
         positive: list[Indexer] = []
         back: list[Any] = []
-        for axis, indexer, size in zip(axes, key, self.shape, strict=True):
+        for axis, indexer, size in zip(self._names, key, self.shape, strict=True):
             wanted, backwards = _normalised(indexer, size, axis)
             positive.append(wanted)
             if isinstance(indexer, int | np.integer):
                 back.append(0)
             else:
                 back.append(slice(None, None, -1) if backwards else slice(None))
-        result: Array = self._read(positive)[tuple(back)]
-        return result
+        result = self._read(self._stored_order(positive)).transpose(self.axes)
+        shown: Array = result[tuple(back)]
+        return shown
+
+    @property
+    def _names(self) -> list[str]:
+        return [AXES[-self.ndim :][axis] for axis in self.axes]
+
+    def _stored_order(self, members: Sequence[T]) -> list[T]:
+        """One member for each shown axis, in the order of the stored ones."""
+        return [members[self.axes.index(axis)] for axis in range(self.ndim)]
 
     def _read(self, indexers: list[Indexer]) -> Array:
         result = self.reader.read(*self._with_channel(indexers))
@@ -84,7 +121,7 @@ class PrecomputedArray(BackendArray):
 
     def _vectorized(self, key: tuple[Any, ...]) -> Array:
         """Arrays that belong together, broadcast; sliced axes come last in the result."""
-        arrays = self._broadcast(key)
+        arrays = self._stored_order(self._broadcast(key))
         shape = arrays[0].shape
         if 0 in shape:
             return np.empty(shape, self.dtype)
@@ -113,10 +150,9 @@ class PrecomputedArray(BackendArray):
 
     def _broadcast(self, key: tuple[Any, ...]) -> list[NDArray[np.int64]]:
         """One array of positions for each axis, all of the result's shape."""
-        axes = AXES[-self.ndim :]
         slices = [i for i, each in enumerate(key) if isinstance(each, slice)]
         arrays = []
-        for i, (axis, indexer, size) in enumerate(zip(axes, key, self.shape, strict=True)):
+        for i, (axis, indexer, size) in enumerate(zip(self._names, key, self.shape, strict=True)):
             if i in slices:
                 new = [1] * len(slices)
                 new[slices.index(i)] = -1
@@ -132,7 +168,7 @@ def _own_dimensions(arrays: list[NDArray[np.int64]]) -> dict[int, int | None]:
 
     Returns that dimension by the number of the array; None for a constant.
     """
-    varying = [{d for d in range(each.ndim) if _varies(each, d)} for each in arrays]
+    varying = [_varying(each) for each in arrays]
     own: dict[int, int | None] = {}
     for i, dims in enumerate(varying):
         others = set().union(*varying[:i], *varying[i + 1 :])
@@ -141,11 +177,15 @@ def _own_dimensions(arrays: list[NDArray[np.int64]]) -> dict[int, int | None]:
     return own
 
 
-def _varies(array: NDArray[np.int64], dim: int) -> bool:
-    if array.shape[dim] == 1 or array.strides[dim] == 0:
-        return False
-    first = array[(slice(None),) * dim + (slice(0, 1),)]
-    return bool((array != first).any())
+def _varying(array: NDArray[np.int64]) -> set[int]:
+    """The dimensions along which `array` is not constant."""
+    # a broadcast dimension has no stride: without it, what is compared stays small
+    small = array[tuple(slice(None) if stride else slice(0, 1) for stride in array.strides)]
+    return {
+        dim
+        for dim, size in enumerate(small.shape)
+        if size > 1 and (small != small.take([0], axis=dim)).any()
+    }
 
 
 def _normalised(indexer: Any, size: int, axis: str) -> tuple[Indexer, bool]:

@@ -9,14 +9,13 @@ from typing import Any, ClassVar
 
 import xarray as xr
 from xarray.backends import BackendEntrypoint
-from xarray.core import indexing
 
-from xprecomputed.array import PrecomputedArray
+from xprecomputed.array import LazyScale, PrecomputedArray
 from xprecomputed.coords import AXES, AxisGrid, labels, parse_bounds
 from xprecomputed.errors import OutOfBoundsError, PrecomputedError, ScaleNotFoundError
 from xprecomputed.grid import Box, Triple
 from xprecomputed.metadata import ScaleInfo, VolumeInfo
-from xprecomputed.storage import LocalStorage, is_explicit, locate_url
+from xprecomputed.storage import is_explicit, locate_url, strip_format
 from xprecomputed.store import PrecomputedStore, open_store
 from xprecomputed.volume.chunking import aligned_chunks, preferred_chunks
 
@@ -140,17 +139,13 @@ class PrecomputedBackendEntrypoint(BackendEntrypoint):
         text = os.fspath(filename_or_obj)
         if is_explicit(text):
             return True
-        if "::" in text or ("://" in text and not text.startswith("file://")):
+        path = os.path.expanduser(strip_format(text).removeprefix("file://"))
+        if "://" in path or "::" in path or not os.path.isdir(path):
             return False  # never the network
         try:
-            location = locate_url(text)
-            storage = location.storage
-            if not isinstance(storage, LocalStorage) or not os.path.isdir(
-                storage.root + location.key
-            ):
-                return False
-            blob = storage.get(location.child("info").key, MAX_GUESS_BYTES)
-            return blob is not None and VolumeInfo.from_bytes(blob.data) is not None
+            location = locate_url(path)
+            blob = location.storage.get(location.child("info").key, MAX_GUESS_BYTES)
+            return blob is not None and bool(VolumeInfo.from_bytes(blob.data).scales)
         except PrecomputedError:
             return False
 
@@ -182,7 +177,7 @@ def _open_mip(
     scale = store.info.scales[mip]
     box = _crop(scale, bounds)
     array = PrecomputedArray(store.reader(mip, fill_missing=fill_missing))
-    lazy = indexing.LazilyIndexedArray(array)
+    lazy = LazyScale(array)
     dims = ("channel", "z", "y", "x")[-array.ndim :]
     variable = xr.Variable(dims, lazy, _attrs(store), _encoding(store, scale, box))
     if box != scale.bounds:

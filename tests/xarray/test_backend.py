@@ -32,6 +32,7 @@ from xprecomputed import (
 )
 from xprecomputed.array import PrecomputedArray, _normalised
 from xprecomputed.backend import PrecomputedBackendEntrypoint
+from xprecomputed.storage import url as url_module
 from xprecomputed.testing import write_volume
 from xprecomputed.volume import ScaleReader
 
@@ -165,7 +166,11 @@ def test_unknown_options_are_refused(image):
         xr.open_dataset(image, engine="precomputed", scale=1)
 
 
-def test_guessing(image, tmp_path):
+def test_guessing(image, tmp_path, monkeypatch):
+    def refuse(*args):
+        raise AssertionError("a file system was made, which may ask the network")
+
+    monkeypatch.setattr(url_module, "fsspec_location", refuse)
     guess = PrecomputedBackendEntrypoint().guess_can_open
     assert guess(image)
     assert guess(f"file://{image}")
@@ -347,6 +352,36 @@ def test_a_lazy_transpose_reads_boxes_not_points(image, monkeypatch):
         part = da.isel(x=slice(0, 20), z=slice(0, 5)).transpose("x", "z", "y").isel(y=slice(4, 10))
         np.testing.assert_array_equal(part, IMAGE[:5, 4:10, :20].transpose(2, 0, 1))
     assert t.requests == 2
+
+
+def test_a_vectorized_key_that_is_orthogonal_in_truth_is_a_box(image, monkeypatch):
+    monkeypatch.setattr(ScaleReader, "read_points", None)
+    key = (
+        np.arange(30, 3, -2).reshape(1, -1, 1),
+        np.array([3, 40]).reshape(1, 1, -1),
+        np.full((1, 1, 1), -1),
+    )
+    array = PrecomputedArray(open_store(image).reader())
+    np.testing.assert_array_equal(array[VectorizedIndexer(key)], IMAGE[key])
+    repeated = tuple(np.broadcast_to(each, (5, 14, 2)) for each in key)
+    np.testing.assert_array_equal(array[VectorizedIndexer(repeated)], IMAGE[repeated])
+
+
+def test_a_lazy_transpose_needs_no_memory_beyond_its_result(tmp_path):
+    array = np.zeros((128, 1024, 1024), "u1")
+    write_volume(str(tmp_path), [array], chunk_size=(256, 256, 32), compression="gzip")
+    code = (
+        "import sys, resource, xarray as xr\n"
+        "da = xr.open_dataset(sys.argv[1], engine='precomputed')['image']\n"
+        "da.isel(x=slice(9), y=slice(9), z=slice(9)).transpose('x', 'y', 'z').load()\n"
+        "before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss\n"
+        "result = da.transpose('x', 'y', 'z').isel(y=slice(1, None)).load()\n"
+        "after = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss\n"
+        "print((after - before) * 1024 - result.nbytes)\n"
+    )
+    command = [sys.executable, "-c", code, str(tmp_path)]
+    done = subprocess.run(command, capture_output=True, check=True, text=True)
+    assert int(done.stdout) < 80 << 20
 
 
 def test_outer_indexing_reads_only_the_chunks_it_touches(image):
