@@ -128,6 +128,13 @@ class _Accessor(Generic[T]):
         Returns
         -------
         ndarray of int64, shape (..., 3)
+
+        Examples
+        --------
+        >>> axes = dict.fromkeys("xyz", [4.0, 12.0])
+        >>> da = xr.DataArray(np.zeros((2, 2, 2)), axes, ("z", "y", "x"))
+        >>> da.precomputed.to_voxels([[9, 1, 0]])
+        array([[1, 0, 0]])
         """
         return coords.to_voxels(points_nm, self._three(resolution))
 
@@ -142,6 +149,13 @@ class _Accessor(Generic[T]):
             x, y, z.
         resolution : sequence of three numbers, optional
             nm per voxel that the positions count in; this array's by default.
+
+        Examples
+        --------
+        >>> axes = dict.fromkeys("xyz", [4.0, 12.0])
+        >>> da = xr.DataArray(np.zeros((2, 2, 2)), axes, ("z", "y", "x"))
+        >>> da.precomputed.to_nm([[1, 0, 0]])
+        array([[12.,  4.,  4.]])
         """
         return coords.to_nm(points_vx, self._three(resolution))
 
@@ -182,6 +196,15 @@ class _Accessor(Generic[T]):
         Raises
         ------
         OutOfBoundsError
+
+        Examples
+        --------
+        >>> axes = dict.fromkeys("xyz", np.arange(4.0, 80, 8))
+        >>> da = xr.DataArray(np.ones((10, 10, 10), "u8"), axes, ("z", "y", "x"))
+        >>> da.precomputed.crop(((0, 0, 0), (16, 16, 24))).shape
+        (3, 2, 2)
+        >>> da.precomputed.crop(center=(0, 0, 0), size=(4, 4, 4), unit="voxel", outside="pad").dtype
+        dtype('uint64')
         """
         if outside not in ("raise", "clip", "pad"):
             raise ValueError(f"outside={outside!r}: expected 'raise', 'clip' or 'pad'")
@@ -285,6 +308,12 @@ class _Accessor(Generic[T]):
         ------
         CoordinateError
             A larger move would be needed.
+
+        Examples
+        --------
+        >>> da = xr.DataArray([1, 2], {"x": [4.0000000001, 12]}, ("x",))
+        >>> da.precomputed.snap().x.values
+        array([ 4., 12.])
         """
         new = {}
         # the source's own spelling of a resolution, where it has a source
@@ -357,6 +386,13 @@ class PrecomputedArrayAccessor(_Accessor[xr.DataArray]):
         Raises
         ------
         OutOfBoundsError
+
+        Examples
+        --------
+        >>> axes = dict.fromkeys("xyz", [4.0, 12.0])
+        >>> da = xr.DataArray(np.arange(8).reshape(2, 2, 2), axes, ("z", "y", "x"))
+        >>> da.precomputed.sample([[9, 1, 0], [1, 15, 9]]).values
+        array([1, 6])
         """
         if outside not in ("raise", "fill"):
             raise ValueError(f"outside={outside!r}: expected 'raise' or 'fill'")

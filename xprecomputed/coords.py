@@ -210,7 +210,7 @@ def _fits(scale: ScaleInfo, grids: Mapping[str, AxisGrid]) -> bool:
 
 
 def matching_mip(scales: Sequence[ScaleInfo], grids: Mapping[str, AxisGrid]) -> int | None:
-    """The index of the first scale on whose voxel grid the labels lie, or None."""
+    """The index of the first scale that has the resolution of the labels, or None."""
     for mip, scale in enumerate(scales):
         if _fits(scale, grids):
             return mip

@@ -81,6 +81,13 @@ class ScaleInfo:
         Neuroglancer does not render the scale.
     extra : dict
         Members that are unknown here, kept and written back.
+
+    Examples
+    --------
+    >>> scale = ScaleInfo(key="8_8_40", size=(100, 90, 80), resolution=(8, 8, 40),
+    ...                   chunk_sizes=((64, 64, 64),), encoding="raw", voxel_offset=(5, 0, -3))
+    >>> str(scale.bounds), scale.grid.name((1, 1, 1))
+    ('x[5, 105) y[0, 90) z[-3, 77)', '69-105_64-90_61-77')
     """
 
     key: str
