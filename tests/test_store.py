@@ -62,6 +62,9 @@ def test_a_missing_info_is_told_from_a_failing_one(tmp_path):
         InfoMissingError, match=f"file://{tmp_path}/no/info: there is no such object"
     ):
         open_store(tmp_path / "no")
+    write_volume(str(tmp_path / "volume"), [ARRAY])
+    with pytest.raises(InfoMissingError, match=r"volume has an info: is that the volume, and this"):
+        open_store(tmp_path / "volume" / "8_8_40")
     (tmp_path / "info").mkdir()
     with pytest.raises(StorageError, match="not a regular file"):
         open_store(tmp_path)

@@ -212,8 +212,19 @@ def _read_info(location: Location) -> Any:
     if blob is None:
         raise InfoMissingError(
             f"{place.url}: there is no such object, so {location.url} is not a Precomputed volume"
+            + _parent_hint(location)
         )
     data = blob.data
     if blob.encoding is not None:
         data = decompress(data, blob.encoding, MAX_INFO_BYTES)
     return parse_json(data, place.url)
+
+
+def _parent_hint(location: Location) -> str:
+    """Whether somebody opened the folder of a scale; asked only where that is free."""
+    if not location.storage.is_local or "/" not in location.key:
+        return ""
+    parent = location.child("..")
+    if location.storage.fingerprint(parent.child("info").key) is None:
+        return ""
+    return f"; {parent.url} has an info: is that the volume, and this one of its scales?"

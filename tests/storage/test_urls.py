@@ -1,6 +1,7 @@
 import sys
 from pathlib import Path
 
+import fsspec
 import pytest
 
 from xprecomputed import InvalidURLError, MissingDependencyError
@@ -105,6 +106,15 @@ def test_unknown_protocols_and_empty_addresses():
     for url in ("", "   ", "a\0b"):
         with pytest.raises(InvalidURLError, match="expected a path or a URL"):
             locate_url(url)
+
+
+def test_a_protocol_whose_package_is_absent_comes_with_the_install_line(monkeypatch):
+    monkeypatch.setitem(sys.modules, "s3fs", None)
+    fsspec.registry._registry.pop("s3", None)
+    with pytest.raises(
+        MissingDependencyError, match=r"s3://b/p: Install s3fs.*\n    pip install s3fs"
+    ):
+        locate_url("s3://b/p")
 
 
 def test_a_protocol_whose_package_is_absent(monkeypatch):

@@ -90,23 +90,38 @@ def number_components(boundary: Any, six: bool, labels: Any) -> Any:
 
     sz, sy, sx = boundary.shape
     parents = np.empty(1024, np.int32)
+    nothing = np.full(sx, -1, np.int32)
     count = 0
     for z in range(sz):
         for y in range(sy):
-            label, joined = -1, -1
-            for x in range(sx):
-                if boundary[unsigned(z), unsigned(y), unsigned(x)]:
-                    labels[unsigned(z), unsigned(y), unsigned(x)] = -1
-                    label, joined = -1, -1
+            edge, row = boundary[z, y], labels[z, y]
+            above = labels[z, y - 1] if y > 0 else nothing
+            below = labels[z - 1, y] if six and z > 0 else nothing
+            row[:] = -1
+            begin = 0
+            while begin < sx:
+                if edge[unsigned(begin)]:
+                    begin += 1
                     continue
-                above = labels[z, unsigned(y - 1), unsigned(x)] if y > 0 else -1
-                if above >= 0 and above != joined:
-                    label = above if label < 0 else join(parents, label, above)
-                    joined = above
+                end = begin + 1
+                while end < sx and edge[unsigned(end)] == 0:
+                    end += 1
+                # the run [begin, end) takes the labels that it touches, as one
+                label, seen = -1, -1
+                for i in range(begin, end):
+                    other = above[unsigned(i)]
+                    if other != seen:
+                        seen = other
+                        if other >= 0:
+                            label = other if label < 0 else join(parents, label, other)
                 if six and z > 0:
-                    below = labels[z - 1, y, x]
-                    if below >= 0:
-                        label = below if label < 0 else join(parents, label, below)
+                    seen = -1
+                    for i in range(begin, end):
+                        other = below[unsigned(i)]
+                        if other != seen:
+                            seen = other
+                            if other >= 0:
+                                label = other if label < 0 else join(parents, label, other)
                 if label < 0:
                     if count == len(parents):
                         grown = np.empty(2 * count, np.int32)
@@ -115,7 +130,8 @@ def number_components(boundary: Any, six: bool, labels: Any) -> Any:
                     parents[count] = count
                     label = count
                     count += 1
-                labels[unsigned(z), unsigned(y), unsigned(x)] = label
+                row[begin:end] = label
+                begin = end
     return parents[:count]
 
 
@@ -142,10 +158,11 @@ def fill_components(parents: Any, ids: Any, labels: Any, out: Any) -> int:
     sz, sy, sx = labels.shape
     for z in range(sz):
         for y in range(sy):
-            for x in range(sx):
-                label = labels[z, y, x]
-                if label >= 0:
-                    out[z, y, x] = values[unsigned(label)]
+            row, labelled = labels[z, y], out[z, y]
+            for i in range(sx):
+                x = unsigned(i)
+                if row[x] >= 0:
+                    labelled[x] = values[unsigned(row[x])]
     return 0
 
 

@@ -115,11 +115,15 @@ class FsspecStorage(Storage):
 
 def _url_to_fs(url: str, options: Mapping[str, Any], shown: str) -> tuple[Any, str]:
     import fsspec.core
+    import fsspec.registry
 
     try:
         fs, path = fsspec.core.url_to_fs(url, **options)
     except ImportError as error:
-        raise MissingDependencyError(f"{shown}: {error}") from None
+        place = fsspec.registry.known_implementations.get(shown.partition("://")[0], {})
+        package = str(place.get("class", "fsspec")).partition(".")[0]
+        cure = "" if package == "fsspec" else f"\n    pip install {package}"
+        raise MissingDependencyError(f"{shown}: {error}{cure}") from None
     except ValueError as error:
         raise InvalidURLError(f"{shown}: {error}") from None
     return fs, path
