@@ -1,8 +1,8 @@
 import sys
 from pathlib import Path
 
-import fsspec
 import pytest
+from fsspec.registry import _registry
 
 from xprecomputed import InvalidURLError, MissingDependencyError
 from xprecomputed.storage import fsspec as fsspec_storage
@@ -110,7 +110,7 @@ def test_unknown_protocols_and_empty_addresses():
 
 def test_a_protocol_whose_package_is_absent_comes_with_the_install_line(monkeypatch):
     monkeypatch.setitem(sys.modules, "s3fs", None)
-    fsspec.registry._registry.pop("s3", None)
+    monkeypatch.delitem(_registry, "s3", raising=False)
     with pytest.raises(
         MissingDependencyError, match=r"s3://b/p: Install s3fs.*\n    pip install s3fs"
     ):

@@ -115,12 +115,12 @@ class FsspecStorage(Storage):
 
 def _url_to_fs(url: str, options: Mapping[str, Any], shown: str) -> tuple[Any, str]:
     import fsspec.core
-    import fsspec.registry
+    from fsspec.registry import known_implementations
 
     try:
         fs, path = fsspec.core.url_to_fs(url, **options)
     except ImportError as error:
-        place = fsspec.registry.known_implementations.get(shown.partition("://")[0], {})
+        place = known_implementations.get(shown.partition("://")[0], {})
         package = str(place.get("class", "fsspec")).partition(".")[0]
         cure = "" if package == "fsspec" else f"\n    pip install {package}"
         raise MissingDependencyError(f"{shown}: {error}{cure}") from None
