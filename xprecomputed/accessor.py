@@ -75,9 +75,7 @@ class _Accessor(Generic[T]):
         if not values:
             raise CoordinateError(f"dimensions {tuple(self._obj.dims)}: none of x, y, z")
         hints = self._hints()
-        alone = any(len(each) == 1 and axis not in hints for axis, each in values.items())
-        scales = self.store.info.scales if alone else ()
-        return coords.axis_grids(values, hints, scales)
+        return coords.axis_grids(values, hints, lambda: self.store.info.scales)
 
     def _hints(self) -> dict[str, float]:
         """Resolutions that the encoding remembers; believed where the coordinates agree."""
@@ -94,7 +92,7 @@ class _Accessor(Generic[T]):
 
     @property
     def resolution(self) -> tuple[float, ...]:
-        """Nm per voxel, x, y, z (those that are dimensions), from the coordinates."""
+        """The voxel size in nm, x, y, z (those that are dimensions), from the coordinates."""
         return tuple(grid.resolution for grid in self._grids().values())
 
     @property
@@ -476,7 +474,7 @@ class PrecomputedTreeAccessor:
 
     @property
     def resolution(self) -> tuple[float, ...]:
-        """Nm per voxel of this node, x, y, z."""
+        """The voxel size of this node in nm, x, y, z."""
         return self._node.resolution
 
     @property

@@ -173,7 +173,7 @@ class AxisGrid:
 def axis_grids(
     values: Mapping[str, NDArray[Any]],
     hints: Mapping[str, float],
-    scales: Sequence[ScaleInfo] = (),
+    scales: Callable[[], Sequence[ScaleInfo]],
 ) -> dict[str, AxisGrid]:
     """Measure all axes that are there, in x, y, z order.
 
@@ -183,23 +183,31 @@ def axis_grids(
         Labels of ``x``, ``y``, ``z``, those that the array has.
     hints : mapping of str to float
         Resolutions remembered in the encoding; used where the labels agree.
-    scales : sequence of ScaleInfo
-        Of the source: an axis of one label without a hint takes the resolution of the only
-        scale that fits the other axes.
+    scales : callable
+        Gives the scales of the source. Asked only for an axis of one label without a fitting
+        hint, which takes the resolution of the only scale that fits the other axes.
     """
     known = {
         axis: AxisGrid.from_labels(axis, values[axis], hints.get(axis))
         for axis in AXES
-        if axis in values and (len(values[axis]) != 1 or axis in hints)
+        if axis in values and (len(values[axis]) != 1 or _agrees(values[axis], hints.get(axis)))
     }
     for axis in AXES:
         if axis in values and axis not in known:
             fitting = {
-                scale.resolution[AXES.index(axis)] for scale in scales if _fits(scale, known)
+                scale.resolution[AXES.index(axis)] for scale in scales() if _fits(scale, known)
             }
             only = fitting.pop() if len(fitting) == 1 else None
             known[axis] = AxisGrid.from_labels(axis, values[axis], only)
     return {axis: known[axis] for axis in AXES if axis in known}
+
+
+def _agrees(values: NDArray[Any], resolution: float | None) -> bool:
+    """Whether a single label is a voxel centre of `resolution`."""
+    if resolution is None:
+        return False
+    exact = float(values[0]) / resolution - 0.5
+    return abs(exact - round(exact)) <= TOLERANCE
 
 
 def _fits(scale: ScaleInfo, grids: Mapping[str, AxisGrid]) -> bool:

@@ -40,6 +40,9 @@ SHARDING = {
 }  # fmt: skip
 
 
+RAW = SHARDING | {"minishard_index_encoding": "raw", "data_encoding": "raw"}
+
+
 def write(path, array=ARRAY, **options):
     options = {"chunk_size": (16, 16, 16), "voxel_offset": (100, -7, 3)} | options
     return write_volume(str(path), [array], **options)
@@ -147,6 +150,26 @@ def test_a_rewritten_shard_is_not_read_with_its_old_index(tmp_path):
     np.testing.assert_array_equal(whole(store)[0], ARRAY)
     other = noise(ARRAY.shape, "u1", seed=5) // 3
     write(tmp_path, other, sharding=SHARDING)
+    np.testing.assert_array_equal(whole(store)[0], other)
+
+
+def test_a_shard_that_is_replaced_during_a_read_is_told(tmp_path, monkeypatch):
+    """The index of one file with the values of another could pass for data."""
+    write(tmp_path, sharding=RAW)
+    store = open_store(tmp_path)
+    read = LocalStorage.get_range
+    other = noise(ARRAY.shape, "u1", seed=5)
+
+    def replace_between(self, key, start, stop):
+        data = read(self, key, start, stop)
+        if start == 0 and key.endswith("0.shard"):
+            monkeypatch.setattr(LocalStorage, "get_range", read)
+            write(tmp_path, other, sharding=RAW)
+        return data
+
+    monkeypatch.setattr(LocalStorage, "get_range", replace_between)
+    with pytest.raises(StorageError, match="8_8_40: a shard was replaced while it was read; read"):
+        store.read(((100, -7, 3), (101, -6, 4)))
     np.testing.assert_array_equal(whole(store)[0], other)
 
 
@@ -347,9 +370,6 @@ def u64(*values):
     return np.array(values, "<u8").tobytes()
 
 
-RAW = SHARDING | {"minishard_index_encoding": "raw", "data_encoding": "raw"}
-
-
 @pytest.mark.parametrize(
     ("damage", "match"),
     [
@@ -358,10 +378,12 @@ RAW = SHARDING | {"minishard_index_encoding": "raw", "data_encoding": "raw"}
         (lambda d: d[:-1], "reach beyond the end of the file"),
         (lambda d: u64(9, 8) + d[16:], r"minishard index at \[9, 8\): not a range"),
         (lambda d: u64(0, 2**63) + d[16:], "not a range"),
-        (lambda d: u64(0, 2**62) + d[16:], "reach beyond the end of the file"),
+        (lambda d: u64(0, 2**62) + d[16:], "at most .* can be valid"),
+        (lambda d: u64(10**6, 10**6 + 24) + d[16:], "reach beyond the end of the file"),
         (lambda d: u64(0, 25) + d[16:], "minishard index of 25 bytes, expected a multiple of 24"),
         (lambda d: u64(0, 24) + d[16:64] + u64(0, 2**40, 4096) + d[88:], "reach beyond the end"),
         (lambda d: u64(0, 24) + d[16:64] + u64(0, 24, 2**40) + d[88:], "at most .* can be valid"),
+        (lambda d: u64(0, 24 * 10**4) + d[16:64] + bytes(24 * 10**4), "at most .* can be valid"),
         (lambda d: u64(0, 48) + d[16:64] + u64(0, 0, 0, 0, 0, 0) + d[112:], "key 0 more than once"),
         (lambda d: u64(0, 24) + d[16:64] + u64(0, 24, 0) + d[88:], "an object of zero bytes"),
         (lambda d: u64(0, 24) + d[16:64] + u64(0, 24, 4095) + d[88:], "4095 bytes for raw uint8"),
@@ -388,7 +410,7 @@ def test_wrong_declarations_inside_shards(tmp_path, member, declared):
 
 
 def test_bombs_inside_shards(tmp_path):
-    bomb = gzip.compress(bytes(50 << 20))
+    bomb = gzip.compress(bytes(2 << 20))
     write(tmp_path, sharding=SHARDING)
     # one minishard whose index is a bomb
     shard(tmp_path).write_bytes(u64(0, len(bomb)) + bytes(48) + bomb)

@@ -67,6 +67,10 @@ def test_an_axis_of_one_voxel_takes_the_resolution_that_fits(da):
     forgotten = thin.copy()
     forgotten.encoding = {}
     assert forgotten.precomputed.voxel_offset == (101, -7, 7)
+    # a remembered resolution that the label contradicts is not believed
+    stale = thin.copy()
+    stale.encoding["precomputed"] = {"resolution": [4, 4.5, 30]}
+    assert stale.precomputed.resolution == (4, 4.5, 40)
     lonely = xr.DataArray(np.zeros((1, 3)), {"z": [20.0], "x": [2.0, 6.0, 10.0]}, ("z", "x"))
     with pytest.raises(SourceError, match="expected one source"):
         lonely.precomputed.resolution

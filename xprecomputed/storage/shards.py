@@ -6,7 +6,7 @@ range of values; indexes stay in a byte-bounded cache. Fact: format reference 4.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Hashable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from xprecomputed.codecs import Bytes, decompress
-from xprecomputed.errors import CorruptDataError
+from xprecomputed.errors import CorruptDataError, StorageError
 from xprecomputed.metadata import ShardingSpec
 from xprecomputed.options import get_options
 from xprecomputed.parallel import run_bounded
@@ -104,6 +104,7 @@ class ShardedValues:
         workers = workers_for(self.directory)
         threads = get_options().decode_threads
         groups = _group(places.shards, places.minishards)
+        versions = self._versions(groups)
         indexes = self._minishard_indexes(list(groups), workers)
         values: dict[int, list[_Value]] = {}
         for minishard, positions in groups.items():
@@ -122,12 +123,22 @@ class ShardedValues:
                 fetch.stop - fetch.start + held_bytes * min(len(fetch.values), threads)
             ),
         )
+        # an index of the file before and values of the one after could pass for data
+        if self._versions(groups) != versions:
+            raise StorageError(
+                f"{self.directory.url}: a shard was replaced while it was read; read again"
+            )
 
     def place_of(self, key: int) -> str:
         """Where a key should be, for messages."""
         places = locate(self.spec, np.array([key], np.uint64))
         name = shard_name(self.spec, int(places.shards[0]))
         return f"{self._url(name)}, minishard {int(places.minishards[0])}, key {key}"
+
+    def _versions(self, minishards: Iterable[_Minishard]) -> dict[int, Hashable]:
+        shards = {minishard.shard for minishard in minishards}
+        fingerprint = self.directory.storage.fingerprint
+        return {shard: fingerprint(self._key(shard_name(self.spec, shard))) for shard in shards}
 
     def _url(self, name: str) -> str:
         return f"{self.directory.url}/{name}"
@@ -216,9 +227,13 @@ class ShardedValues:
         index: MinishardIndex | None = index_cache.get(cached)
         if index is None:
             place = f"{self._url(name)}: index of minishard {minishard.number}"
+            limit = 24 * self.max_entries
+            if stop - start > limit + (limit >> 4) + 4096:  # gzip adds a little
+                raise CorruptDataError(
+                    f"{place}: {stop - start} bytes, at most {limit} can be valid"
+                )
             data = self._exact_range(key, start, stop, place)
             try:
-                limit = 24 * self.max_entries
                 if self.spec.minishard_index_encoding == "gzip":
                     data = decompress(data, "gzip", limit)
                 index = MinishardIndex.parse(data, self.spec)
