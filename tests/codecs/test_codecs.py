@@ -40,7 +40,7 @@ def part(codec, data, array):
     return before, array[region]
 
 
-def check(codec, data, array):
+def assert_decodes(codec, data, array):
     decoded = codec.decode(data, spec(array))
     assert decoded.dtype == array.dtype
     np.testing.assert_array_equal(decoded, array)
@@ -59,7 +59,7 @@ def check(codec, data, array):
 def test_raw_is_the_voxels_x_fastest_channel_slowest(dtype, channels):
     array = noise((channels, 3, 4, 5), dtype)
     fortran = np.asfortranarray(array.T).tobytes("F")
-    check(Raw(), fortran, array)
+    assert_decodes(Raw(), fortran, array)
     assert Raw().encode(array) == fortran
 
 
@@ -137,8 +137,8 @@ def test_png(dtype, channels):
     array = noise((channels, 3, 5, 7), dtype)
     pixels = np.ascontiguousarray(np.moveaxis(array, 0, -1)).reshape(15, 7, channels)
     data = imagecodecs.png_encode(pixels if channels > 1 else pixels[..., 0])
-    check(Png(), data, array)
-    check(Png(), Png().encode(array), array)
+    assert_decodes(Png(), data, array)
+    assert_decodes(Png(), Png().encode(array), array)
 
 
 def png_chunk(kind, body):
@@ -232,7 +232,7 @@ def test_cseg_equals_the_package(either_path, dtype, shape, block):
         np.asfortranarray(array[0].T), block_size=block, order="F"
     )
     codec = CompressedSegmentation(block)
-    check(codec, data, array)
+    assert_decodes(codec, data, array)
     assert codec.encode(array) == data
 
 
@@ -240,14 +240,14 @@ def test_cseg_equals_the_package(either_path, dtype, shape, block):
 def test_cseg_with_noise_needs_the_wide_indexes(either_path, dtype):
     array = noise((1, 16, 16, 32), dtype)  # 16-bit indexes, the top bit of ids in use
     codec = CompressedSegmentation((16, 16, 16))
-    check(codec, codec.encode(array), array)
+    assert_decodes(codec, codec.encode(array), array)
 
 
 @pytest.mark.parametrize("dtype", ["<u4", "<u8"])
 def test_cseg_with_several_channels(either_path, dtype):
     array = labels((3, 9, 10, 11), dtype)
     codec = CompressedSegmentation((8, 8, 8))
-    check(codec, codec.encode(array), array)
+    assert_decodes(codec, codec.encode(array), array)
 
 
 @given(
@@ -259,7 +259,7 @@ def test_cseg_with_several_channels(either_path, dtype):
 def test_cseg_any_shape_and_block(shape, block, dtype, count):
     array = labels((1, *shape), dtype, cell=2, count=count)
     codec = CompressedSegmentation(block)
-    check(codec, codec.encode(array), array)
+    assert_decodes(codec, codec.encode(array), array)
 
 
 def words(*values):
@@ -342,7 +342,7 @@ def test_compresso_equals_the_package(either_path, dtype, shape, steps, connecti
         connectivity=connectivity,
         random_access_z_index=connectivity == 4,
     )
-    check(Compresso(), data, array)
+    assert_decodes(Compresso(), data, array)
 
 
 @given(
@@ -359,7 +359,7 @@ def test_compresso_any_shape(shape, dtype, cell, count, connectivity):
         connectivity=connectivity,
         random_access_z_index=connectivity == 4,
     )
-    check(Compresso(), data, array)
+    assert_decodes(Compresso(), data, array)
 
 
 COMPRESSO = labels((1, 5, 9, 17), "<u4", cell=3)

@@ -5,8 +5,6 @@ import itertools
 import json
 import os
 import pickle
-import subprocess
-import sys
 import threading
 import warnings
 
@@ -14,6 +12,7 @@ import numpy as np
 import pytest
 
 from tests.images import labels, noise
+from tests.memory import peak_bytes
 from xprecomputed import (
     AccessDeniedError,
     Box,
@@ -543,24 +542,20 @@ def test_a_forked_child_reads_after_its_parent_has(tmp_path):
     assert os.waitpid(pid, 0)[1] == 0
 
 
+OPEN_AND_WARM = """
+import xprecomputed as xp
+store = xp.open_store(sys.argv[1])
+store.read(((0, 0, 0), (1, 1, 1)))
+"""
+
+
 def test_memory_beyond_the_result_is_bounded(tmp_path):
     """512 MiB of gzipped chunks in 64 MiB and small change."""
     array = np.zeros((128, 1024, 1024), "u4")
     write_volume(str(tmp_path), [array], chunk_size=(256, 256, 32), compression="gzip")
-    code = (
-        "import sys, resource, xprecomputed as xp\n"
-        "store = xp.open_store(sys.argv[1])\n"
-        "store.read(((0, 0, 0), (1, 1, 1)))\n"
-        "before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss\n"
-        "with xp.set_options(threads=8):\n"
-        "    result = store.read(store.info.scales[0].bounds)\n"
-        "peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before\n"
-        "print(peak * 1024 - result.nbytes)\n"
-    )
-    done = subprocess.run(
-        [sys.executable, "-c", code, str(tmp_path)], capture_output=True, check=True, text=True
-    )
-    assert int(done.stdout) < 80 << 20
+    code = "with xp.set_options(threads=8): result = store.read(store.info.scales[0].bounds)"
+    grown = peak_bytes(OPEN_AND_WARM, code, tmp_path)
+    assert array.nbytes < grown < array.nbytes + (80 << 20)
 
 
 def test_one_huge_chunk_in_a_small_box_is_decoded_where_it_is_wanted(tmp_path):
@@ -569,18 +564,9 @@ def test_one_huge_chunk_in_a_small_box_is_decoded_where_it_is_wanted(tmp_path):
     write_volume(
         str(tmp_path), [array], chunk_size=(512, 512, 256), encoding="compressed_segmentation"
     )
-    code = (
-        "import sys, resource, xprecomputed as xp\n"
-        "store = xp.open_store(sys.argv[1])\n"
-        "store.read(((0, 0, 0), (1, 1, 1)))\n"
-        "before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss\n"
-        "store.read(((100, 100, 100), (164, 164, 164)))\n"
-        "print((resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) * 1024)\n"
-    )
-    done = subprocess.run(
-        [sys.executable, "-c", code, str(tmp_path)], capture_output=True, check=True, text=True
-    )
-    assert int(done.stdout) < 64 << 20  # the chunk is 512 MiB
+    code = "result = store.read(((100, 100, 100), (228, 228, 228)))"
+    # the chunk is 512 MiB, the box 16
+    assert peak_bytes(OPEN_AND_WARM, code, tmp_path) < 64 << 20
 
 
 @pytest.mark.parametrize("encoding", ["raw", "jpeg", "png", "compressed_segmentation", "compresso"])

@@ -88,6 +88,16 @@ def number_components(boundary: Any, six: bool, labels: Any) -> Any:
         parents[max(a, b)] = min(a, b)
         return min(a, b)
 
+    def touch(parents: Any, label: int, others: Any, begin: int, end: int) -> int:
+        seen = -1
+        for i in range(begin, end):
+            other = others[unsigned(i)]
+            if other != seen:
+                seen = other
+                if other >= 0:
+                    label = other if label < 0 else join(parents, label, other)
+        return label
+
     sz, sy, sx = boundary.shape
     parents = np.empty(1024, np.int32)
     nothing = np.full(sx, -1, np.int32)
@@ -107,21 +117,9 @@ def number_components(boundary: Any, six: bool, labels: Any) -> Any:
                 while end < sx and edge[unsigned(end)] == 0:
                     end += 1
                 # the run [begin, end) takes the labels that it touches, as one
-                label, seen = -1, -1
-                for i in range(begin, end):
-                    other = above[unsigned(i)]
-                    if other != seen:
-                        seen = other
-                        if other >= 0:
-                            label = other if label < 0 else join(parents, label, other)
+                label = touch(parents, -1, above, begin, end)
                 if six and z > 0:
-                    seen = -1
-                    for i in range(begin, end):
-                        other = below[unsigned(i)]
-                        if other != seen:
-                            seen = other
-                            if other >= 0:
-                                label = other if label < 0 else join(parents, label, other)
+                    label = touch(parents, label, below, begin, end)
                 if label < 0:
                     if count == len(parents):
                         grown = np.empty(2 * count, np.int32)

@@ -1,12 +1,8 @@
-"""``.precomputed`` on DataArray, Dataset and DataTree.
-
-It holds no state: the source is in the variable's attrs, which survive arithmetic and
-indexing; mip, resolution, offset and bounds are derived from the coordinates each time.
-"""
+"""``.precomputed`` on DataArray and Dataset."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, Generic, Literal, TypeVar
 
 import numpy as np
@@ -20,7 +16,7 @@ from xprecomputed.metadata import VolumeInfo
 from xprecomputed.store import PrecomputedStore, reopen
 from xprecomputed.volume.chunking import DASK_CHUNK_BYTES, aligned_chunks, preferred_chunks
 
-__all__ = ["PrecomputedArrayAccessor", "PrecomputedDatasetAccessor", "PrecomputedTreeAccessor"]
+__all__ = ["PrecomputedArrayAccessor", "PrecomputedDatasetAccessor"]
 
 T = TypeVar("T", xr.DataArray, xr.Dataset)
 Outside = Literal["raise", "clip", "pad"]
@@ -435,88 +431,3 @@ class PrecomputedDatasetAccessor(_Accessor[xr.Dataset]):
 
     def _variables(self) -> list[xr.DataArray]:
         return list(self._obj.data_vars.values())
-
-
-@xr.register_datatree_accessor("precomputed")
-class PrecomputedTreeAccessor:
-    """``dt.precomputed``: of a tree of mips, and of any of its nodes."""
-
-    _obj: xr.DataTree
-
-    def __init__(self, obj: xr.DataTree) -> None:
-        self._obj = obj
-
-    @property
-    def store(self) -> PrecomputedStore:
-        """The layer that the tree came from."""
-        if "precomputed_source" in self._obj.attrs:
-            return reopen(str(self._obj.attrs["precomputed_source"]))
-        return self._node.store
-
-    @property
-    def info(self) -> VolumeInfo:
-        """The layer's ``info``."""
-        return self.store.info
-
-    @property
-    def _node(self) -> PrecomputedDatasetAccessor:
-        if not self._obj.data_vars:
-            raise SourceError(
-                f"this node has no data; choose one of {list(self._obj.children)}:\n"
-                "    dt['mip0'].precomputed"
-            )
-        return PrecomputedDatasetAccessor(self._obj.to_dataset())
-
-    @property
-    def mip(self) -> int | None:
-        """The mip of this node."""
-        return self._node.mip
-
-    @property
-    def resolution(self) -> tuple[float, ...]:
-        """The voxel size of this node in nm, x, y, z."""
-        return self._node.resolution
-
-    @property
-    def voxel_offset(self) -> tuple[int, ...]:
-        """First absolute voxel of this node, x, y, z."""
-        return self._node.voxel_offset
-
-    @property
-    def bounds_nm(self) -> NDArray[np.float64]:
-        """Outer edges of this node in nm."""
-        return self._node.bounds_nm
-
-    def to_voxels(
-        self, points_nm: ArrayLike, resolution: Sequence[float] | None = None
-    ) -> NDArray[np.int64]:
-        """As on a DataArray; a root without data needs `resolution`."""
-        if resolution is not None:
-            return coords.to_voxels(points_nm, resolution)
-        return self._node.to_voxels(points_nm)
-
-    def to_nm(
-        self, points_vx: ArrayLike, resolution: Sequence[float] | None = None
-    ) -> NDArray[np.float64]:
-        """As on a DataArray; a root without data needs `resolution`."""
-        if resolution is not None:
-            return coords.to_nm(points_vx, resolution)
-        return self._node.to_nm(points_vx)
-
-    def crop(self, bounds: Any = None, **options: Any) -> xr.DataTree:
-        """Cut the same box in nm out of every mip; parameters as on a DataArray."""
-        return self._each(lambda ds: ds.precomputed.crop(bounds, **options))
-
-    def chunk(self, nbytes: int | str = DASK_CHUNK_BYTES) -> xr.DataTree:
-        """Chunk every mip along its storage chunks."""
-        return self._each(lambda ds: ds.precomputed.chunk(nbytes))
-
-    def snap(self, tolerance: float = 0.01) -> xr.DataTree:
-        """Snap the coordinates of every mip."""
-        return self._each(lambda ds: ds.precomputed.snap(tolerance))
-
-    def _each(self, change: Callable[[xr.Dataset], xr.Dataset]) -> xr.DataTree:
-        changed: xr.DataTree = self._obj.map_over_datasets(
-            lambda ds: change(ds) if ds.data_vars else ds
-        )
-        return changed
