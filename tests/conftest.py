@@ -10,10 +10,14 @@ from hypothesis import HealthCheck, settings
 from xprecomputed.codecs import _jit
 from xprecomputed.storage import index_cache
 
-settings.register_profile(
-    "default", deadline=None, max_examples=50, suppress_health_check=[HealthCheck.too_slow]
-)
-settings.load_profile("default")
+for profile, examples in (("default", 60), ("thorough", 1000)):
+    settings.register_profile(
+        profile,
+        deadline=None,
+        max_examples=examples,
+        suppress_health_check=[HealthCheck.too_slow],
+    )
+settings.load_profile(os.environ.get("XPRECOMPUTED_HYPOTHESIS", "default"))
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 REAL_VOLUME = Path(

@@ -17,7 +17,7 @@ import pytest
 import xarray as xr
 import xarray.testing.strategies as xrst
 from dask.base import tokenize
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from xarray.core.indexing import VectorizedIndexer
 
@@ -228,7 +228,6 @@ SIZES = {"z": 33, "y": 50, "x": 47}
 COLOUR_SIZES = {"channel": 3, "z": 9, "y": 20, "x": 21}
 
 
-@settings(max_examples=100)
 @given(xrst.basic_indexers(sizes=SIZES))
 def test_basic_indexers(image, indexers):
     xr.testing.assert_identical(
@@ -236,7 +235,6 @@ def test_basic_indexers(image, indexers):
     )
 
 
-@settings(max_examples=100)
 @given(xrst.outer_array_indexers(sizes=SIZES))
 def test_outer_indexers(image, indexers):
     xr.testing.assert_identical(
@@ -244,7 +242,6 @@ def test_outer_indexers(image, indexers):
     )
 
 
-@settings(max_examples=100)
 @given(xrst.vectorized_indexers(sizes=SIZES))
 def test_vectorized_indexers(image, indexers):
     xr.testing.assert_identical(
@@ -252,7 +249,6 @@ def test_vectorized_indexers(image, indexers):
     )
 
 
-@settings(max_examples=60)
 @given(
     xrst.vectorized_indexers(sizes=COLOUR_SIZES)
     | xrst.outer_array_indexers(sizes=COLOUR_SIZES)
@@ -263,7 +259,6 @@ def test_indexers_with_channels(colours, indexers):
     xr.testing.assert_identical(da.isel(indexers).load(), plain(da).isel(indexers))
 
 
-@settings(max_examples=60)
 @given(
     xrst.basic_indexers(sizes=SIZES),
     st.permutations(["x", "y", "z"]),
