@@ -16,10 +16,18 @@ from xprecomputed import (
     store,
     trace,
 )
-from xprecomputed.storage import locate_url
+from xprecomputed.storage import FsspecStorage, Location, locate_url
 from xprecomputed.testing import write_volume
 
 ARRAY = noise((8, 9, 10), "u1")
+SCALE = {
+    "key": "s",
+    "size": [4] * 3,
+    "resolution": [1] * 3,
+    "chunk_sizes": [[4] * 3],
+    "encoding": "raw",
+}
+VOLUME = {"type": "image", "data_type": "uint8", "num_channels": 1, "scales": [SCALE]}
 
 
 def test_mips_are_numbered_finest_first(tmp_path):
@@ -148,7 +156,7 @@ def test_redirects_are_addresses(tmp_path, target):
 def test_a_remote_volume_may_not_redirect_to_this_machine(target):
     remote = locate_url("simplecache::memory://remote")
     with pytest.raises(InvalidInfoError, match="a remote volume may not redirect to"):
-        store._redirected(remote, target, None)
+        store._redirected(remote, target)
 
 
 def test_redirects_to_other_formats_are_refused(tmp_path):
@@ -157,12 +165,37 @@ def test_redirects_to_other_formats_are_refused(tmp_path):
         open_store(tmp_path / "a")
 
 
-def test_options_do_not_travel_to_another_bucket():
-    location = locate_url("memory://a/b", {"token": "hunter2"})
-    same = store._redirected(location, "memory://a/c", {"token": "hunter2"})
-    other = store._redirected(location, "simplecache::memory://c/d", {"token": "hunter2"})
-    assert same.storage.options == {"token": "hunter2"}
-    assert other.storage.options == {}
+def test_options_do_not_travel_to_another_bucket(monkeypatch):
+    """Nor on a second hop inside of it, nor by what is remembered for accessors."""
+    secret = {"token": "hunter2"}
+    hops = {
+        "s3://one/a": "s3://two/a",
+        "s3://two/a": "s3://two/b",
+        "s3://one/c": "s3://one/d",
+    }
+    given = []
+
+    def place(url, options=None):
+        given.append((url, dict(options or {})))
+        bucket, _, key = url.removeprefix("s3://").partition("/")
+        storage = FsspecStorage(f"s3://{bucket}/", url, f"{bucket}/", dict(options or {}))
+        return Location(storage, key)
+
+    def read(location):
+        target = hops.get(location.url)
+        return {"redirect": target} if target else VOLUME
+
+    monkeypatch.setattr(store, "locate_url", place)
+    monkeypatch.setattr(store, "_read_info", read)
+    assert open_store("s3://one/a", storage_options=secret).url == "s3://two/b"
+    assert given == [("s3://one/a", secret), ("s3://two/a", {}), ("s3://two/b", {})]
+    given.clear()
+    assert store.reopen("s3://two/b").location.storage.options == {}
+    # inside the bucket they do
+    given.clear()
+    assert open_store("s3://one/c", storage_options=secret).url == "s3://one/d"
+    assert given == [("s3://one/c", secret), ("s3://one/d", secret)]
+    assert store.reopen("s3://one/d").location.storage.options == secret
 
 
 # ---- secrets and pickles

@@ -156,8 +156,10 @@ def open_store(
     else:
         given = info if isinstance(info, VolumeInfo) else VolumeInfo.from_json(info, "info=")
         store = PrecomputedStore(location, given)
-    if storage_options or given:
-        _opened[store.url] = storage_options, given
+    # a redirect to another bucket or host was followed without the options
+    kept = storage_options if store.location.storage.url == location.storage.url else None
+    if kept or given:
+        _opened[store.url] = kept, given
     return store
 
 
@@ -171,13 +173,14 @@ def _follow(
     location: Location, storage_options: Mapping[str, Any] | None, max_redirects: int
 ) -> PrecomputedStore:
     seen = [location.url]
+    home = location.storage.url
     while True:
         document = _read_info(location)
         target = document.get("redirect") if isinstance(document, dict) else None
         if not target:
             where = location.child("info").url
             return PrecomputedStore(location, VolumeInfo.from_json(document, where))
-        following = _redirected(location, target, storage_options)
+        following = _redirected(location, target, home, storage_options)
         if following.url == location.url:  # says that it is the place
             return PrecomputedStore(location, VolumeInfo.from_json(document, location.url))
         if following.url in seen or len(seen) > max_redirects:
@@ -190,15 +193,18 @@ def _follow(
 
 
 def _redirected(
-    location: Location, target: object, storage_options: Mapping[str, Any] | None
+    location: Location,
+    target: object,
+    home: str = "",
+    storage_options: Mapping[str, Any] | None = None,
 ) -> Location:
     where = location.child("info").url
     if not isinstance(target, str) or not ("://" in target or os.path.isabs(target)):
         raise InvalidInfoError(
             f"{where}: redirect is {target!r}, expected a URL or an absolute path"
         )
-    # what opens one bucket or host is not shown to another
-    same = target.removeprefix("precomputed://").startswith(location.storage.url)
+    # what opens one bucket or host (`home`) is not shown to another, however many hops away
+    same = target.removeprefix("precomputed://").startswith(home)
     following = locate_url(target, storage_options if same else None)
     local = location.storage.url.startswith(("file://", "memory://"))
     if not local and following.storage.url.startswith(("file://", "memory://")):

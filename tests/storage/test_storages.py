@@ -179,6 +179,12 @@ def test_what_is_not_a_file_neither_blocks_nor_is_missing(tmp_path):
             get(locate_url(tmp_path), name)
 
 
+def test_a_dangling_link_to_a_compressed_file_is_not_a_hole(tmp_path):
+    (tmp_path / "a.gz").symlink_to(tmp_path / "annexed")
+    with pytest.raises(StorageError, match=r"/a.gz: a link to .*/annexed, which is not there"):
+        get(locate_url(tmp_path), "a")
+
+
 def test_a_dangling_link_is_not_a_hole(tmp_path):
     (tmp_path / "a").symlink_to(tmp_path / "annexed")
     for read in (

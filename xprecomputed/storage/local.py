@@ -130,8 +130,11 @@ class LocalStorage(Storage):
 
     def _refuse_dangling(self, path: str) -> None:
         # git-annex and the like leave links whose contents were not fetched: not a hole
-        if os.path.islink(path):
-            raise StorageError(f"{path}: a link to {os.readlink(path)}, which is not there")
+        for variant in (path, *(path + suffix for suffix in SUFFIXES)):
+            if os.path.islink(variant):
+                raise StorageError(
+                    f"{variant}: a link to {os.readlink(variant)}, which is not there"
+                )
 
 
 def _read_all(handle: int, start: int, stop: int) -> bytes:
