@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from hypothesis import HealthCheck, settings
 
-from xprecomputed.codecs import _jit
+from xprecomputed import jit
 from xprecomputed.storage import index_cache
 
 for profile, examples in (("default", 60), ("thorough", 1000)):
@@ -46,7 +46,7 @@ def real_volume():
 @pytest.fixture
 def without_numba(monkeypatch):
     """The paths that are taken where numba is not installed."""
-    monkeypatch.setattr(_jit, "_compile", lambda kernel: None)
+    monkeypatch.setattr(jit, "_compile", lambda kernel: None)
 
 
 @pytest.fixture(params=["numba", "no numba"])

@@ -6,8 +6,8 @@ from typing import ClassVar
 import numpy as np
 import pytest
 
-from xprecomputed import UnsupportedEncodingError, VolumeInfo, encodings
-from xprecomputed.codecs import _jit, codec_for, registry
+from xprecomputed import UnsupportedEncodingError, VolumeInfo, encodings, jit
+from xprecomputed.codecs import codec_for, registry
 from xprecomputed.codecs.raw import Raw
 
 
@@ -116,9 +116,9 @@ def test_kernels_compile_where_nothing_can_be_cached(monkeypatch):
         return compile_kernel(*args, **options)
 
     monkeypatch.setattr(numba, "njit", njit)
-    assert _jit._compile.__wrapped__(lambda x: x + 1)(2) == 3
+    assert jit._compile.__wrapped__(lambda x: x + 1)(2) == 3
 
 
 def test_kernels_are_absent_where_numba_is(monkeypatch):
     monkeypatch.setitem(sys.modules, "numba", None)
-    assert _jit._compile.__wrapped__(lambda x: x) is None
+    assert jit._compile.__wrapped__(lambda x: x) is None

@@ -131,7 +131,7 @@ def test_the_house_on_paper_has_the_rooms_of_the_contract(repository):
     ]
     text = (repository / "docs" / "architecture.md").read_text()
     picture = text.split("```")[1]
-    drawn = re.findall(r"^(\w+)/?(?:   (\w+)   (\w+))?", picture, re.MULTILINE)
+    drawn = re.findall(r"^(\w+)/?(?:   (\w+)   (\w+)   (\w+))?", picture, re.MULTILINE)
     assert sorted(name for line in drawn for name in line if name and name in rooms) == sorted(
         rooms
     )

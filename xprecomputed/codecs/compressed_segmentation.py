@@ -15,11 +15,11 @@ from typing import TYPE_CHECKING, ClassVar
 import numpy as np
 
 from xprecomputed.codecs import _cseg_kernel as kernel
-from xprecomputed.codecs._jit import compiled
 from xprecomputed.codecs._optional import optional
 from xprecomputed.codecs.base import Array, Bytes, ChunkSpec, Codec, Region
 from xprecomputed.errors import CorruptDataError, UnsupportedEncodingError
 from xprecomputed.grid import Triple
+from xprecomputed.jit import compiled
 
 if TYPE_CHECKING:
     from xprecomputed.metadata import ScaleInfo

@@ -15,10 +15,10 @@ import numpy as np
 
 from xprecomputed.codecs import _compresso_kernel as kernel
 from xprecomputed.codecs import _isolated
-from xprecomputed.codecs._jit import compiled
 from xprecomputed.codecs._optional import optional
 from xprecomputed.codecs.base import Array, Bytes, ChunkSpec, Codec, Region, require_length
 from xprecomputed.errors import CorruptDataError, MissingDependencyError
+from xprecomputed.jit import compiled
 
 __all__ = ["Compresso"]
 
