@@ -7,12 +7,16 @@ from xprecomputed import errors
 
 BUILTIN = {
     "AccessDeniedError": "PermissionError",
+    "AlignmentError": "ValueError",
     "ChunkMissingError": "FileNotFoundError",
     "CoordinateError": "ValueError",
     "CorruptDataError": "ValueError",
+    "DataTypeError": "TypeError",
     "InfoMissingError": "FileNotFoundError",
     "InvalidInfoError": "ValueError",
     "InvalidURLError": "ValueError",
+    "LayerExistsError": "FileExistsError",
+    "LayoutError": "ValueError",
     "MissingDependencyError": "ImportError",
     "NotFoundError": "FileNotFoundError",
     "OutOfBoundsError": "IndexError",

@@ -17,6 +17,7 @@ from xprecomputed import (
     trace,
 )
 from xprecomputed.storage import FsspecStorage, Location, locate_url
+from xprecomputed.store import opening
 from xprecomputed.testing import write_volume
 
 ARRAY = noise((8, 9, 10), "u1")
@@ -156,7 +157,7 @@ def test_redirects_are_addresses(tmp_path, target):
 def test_a_remote_volume_may_not_redirect_to_this_machine(target):
     remote = locate_url("simplecache::memory://remote")
     with pytest.raises(InvalidInfoError, match="a remote volume may not redirect to"):
-        store._redirected(remote, target)
+        opening._redirected(remote, target)
 
 
 def test_redirects_to_other_formats_are_refused(tmp_path):
@@ -185,8 +186,8 @@ def test_options_do_not_travel_to_another_bucket(monkeypatch):
         target = hops.get(location.url)
         return {"redirect": target} if target else VOLUME
 
-    monkeypatch.setattr(store, "locate_url", place)
-    monkeypatch.setattr(store, "_read_info", read)
+    monkeypatch.setattr(opening, "locate_url", place)
+    monkeypatch.setattr(opening, "read_info", read)
     assert open_store("s3://one/a", storage_options=secret).url == "s3://two/b"
     assert given == [("s3://one/a", secret), ("s3://two/a", {}), ("s3://two/b", {})]
     given.clear()

@@ -13,6 +13,7 @@ from collections.abc import Sequence
 from typing import Any, TypeVar
 
 import numpy as np
+import xarray as xr
 from numpy.typing import NDArray
 from xarray.backends import BackendArray
 from xarray.core import indexing
@@ -21,7 +22,7 @@ from xprecomputed.codecs import Array
 from xprecomputed.errors import OutOfBoundsError
 from xprecomputed.volume import Indexer, ScaleReader
 
-__all__ = ["LazyScale", "PrecomputedArray"]
+__all__ = ["LazyScale", "PrecomputedArray", "readers_of"]
 
 AXES = ("channel", "z", "y", "x")
 T = TypeVar("T")
@@ -161,6 +162,29 @@ class PrecomputedArray(BackendArray):
                 positions = _inside(np.asarray(indexer, np.int64), size, axis)
                 arrays.append(positions.reshape(positions.shape + (1,) * len(slices)))
         return list(np.broadcast_arrays(*arrays))
+
+
+def readers_of(variable: xr.Variable) -> list[ScaleReader]:
+    """The scales that a variable would be read from, if it were computed now."""
+    data = variable._data
+    graph = getattr(data, "__dask_graph__", lambda: None)()
+    if graph is None:
+        return _unwrapped(data)
+    # dask keeps what it was made from under keys of their own, which are the only plain names
+    return [
+        reader
+        for layer in getattr(graph, "layers", {"": graph}).values()
+        if not hasattr(layer, "indices")  # a Blockwise layer would write all its tasks out
+        for key, value in layer.items()
+        if isinstance(key, str)
+        for reader in _unwrapped(getattr(value, "value", value))
+    ]
+
+
+def _unwrapped(data: Any) -> list[ScaleReader]:
+    while data is not None and not isinstance(data, PrecomputedArray):
+        data = getattr(data, "array", None)
+    return [] if data is None else [data.reader]
 
 
 def _own_dimensions(arrays: list[NDArray[np.int64]]) -> dict[int, int | None]:

@@ -242,8 +242,15 @@ def _encoding(store: PrecomputedStore, scale: ScaleInfo, box: Box) -> dict[str, 
             "data_type": info.data_type,
             "chunk_size": list(scale.chunk_size),
             **document,
+            "layer": _layer_members(info),
         },
     }
+
+
+def _layer_members(info: VolumeInfo) -> dict[str, Any]:
+    """Members of ``info`` that a rewrite keeps and that are in no other place."""
+    known = ("@type", "type", "data_type", "num_channels", "scales", "redirect")
+    return {name: value for name, value in info.to_json().items() if name not in known}
 
 
 def _dask_chunks(scale: ScaleInfo, info: VolumeInfo, box: Box) -> dict[str, Any]:

@@ -16,6 +16,10 @@
     ├── MissingDependencyError (ImportError)   install the named package
     ├── CoordinateError (ValueError)           the labels do not lie on a voxel grid
     ├── OutOfBoundsError (IndexError, ValueError)   the request leaves the volume
+    ├── DataTypeError (TypeError, ValueError)  the values have no lossless place in the format
+    ├── AlignmentError (ValueError)            a write would replace a part of a stored object
+    ├── LayerExistsError (FileExistsError)     a write would replace what is there
+    ├── LayoutError (ValueError)               the array or an argument does not fit the layer
     └── SourceError (ValueError)               an xarray object does not say where it came from
 
 Missing, denied, failed and corrupt are four different answers; only the first
@@ -28,12 +32,16 @@ from collections.abc import Iterable
 
 __all__ = [
     "AccessDeniedError",
+    "AlignmentError",
     "ChunkMissingError",
     "CoordinateError",
     "CorruptDataError",
+    "DataTypeError",
     "InfoMissingError",
     "InvalidInfoError",
     "InvalidURLError",
+    "LayerExistsError",
+    "LayoutError",
     "MissingDependencyError",
     "NotFoundError",
     "OutOfBoundsError",
@@ -113,6 +121,22 @@ class CoordinateError(PrecomputedError, ValueError):
 
 class OutOfBoundsError(PrecomputedError, IndexError, ValueError):
     """A box or a point lies outside the volume or the array."""
+
+
+class DataTypeError(PrecomputedError, TypeError, ValueError):
+    """The values have no lossless place among the data types of the format."""
+
+
+class AlignmentError(PrecomputedError, ValueError):
+    """A write would replace a part of a stored object, or two tasks would write the same one."""
+
+
+class LayerExistsError(PrecomputedError, FileExistsError):
+    """There is a layer or a scale already, and the mode does not allow to replace it."""
+
+
+class LayoutError(PrecomputedError, ValueError):
+    """The array or an argument of a write does not fit the layer that is there."""
 
 
 class SourceError(PrecomputedError, ValueError):

@@ -22,6 +22,9 @@ class Options:
     read_budget_bytes : int
         Memory of one read beyond its result: stored bytes and decoded temporaries of the
         chunks under way. A single chunk larger than this is still read, alone.
+    write_budget_bytes : int
+        Encoded chunks of a shard that wait in memory for the others; beyond it they wait in
+        objects beside the shards.
     index_cache_bytes : int
         Shard and minishard indexes kept in this process.
     coalesce_gap_bytes : int
@@ -33,6 +36,7 @@ class Options:
     threads: int | None = None
     requests_in_flight: int = 64
     read_budget_bytes: int = 64 << 20  # 64 MiB
+    write_budget_bytes: int = 256 << 20  # 256 MiB
     index_cache_bytes: int = 64 << 20  # 64 MiB
     coalesce_gap_bytes: int = 64 << 10  # 64 KiB
     coalesce_max_bytes: int = 4 << 20  # 4 MiB
@@ -40,7 +44,8 @@ class Options:
     def __post_init__(self) -> None:
         for field in fields(self):
             value = getattr(self, field.name)
-            least = 0 if field.name in ("index_cache_bytes", "coalesce_gap_bytes") else 1
+            none_is_fine = ("index_cache_bytes", "coalesce_gap_bytes", "write_budget_bytes")
+            least = 0 if field.name in none_is_fine else 1
             if field.name == "threads" and value is None:
                 continue
             if isinstance(value, bool) or not isinstance(value, int) or value < least:

@@ -287,6 +287,8 @@ def words(*values):
 def test_cseg_offsets_outside_are_refused(either_path, data, match):
     with pytest.raises(CorruptDataError, match=match):
         EXAMPLE_CODEC.decode(data, EXAMPLE_SPEC)
+    with pytest.raises(CorruptDataError, match=match):
+        EXAMPLE_CODEC.unique(data, EXAMPLE_SPEC, EXAMPLE_SPEC.whole)
 
 
 def test_cseg_channel_offsets_outside_are_refused(either_path):
@@ -297,6 +299,8 @@ def test_cseg_channel_offsets_outside_are_refused(either_path):
         data[4:8] = struct.pack("<I", offset)
         with pytest.raises(CorruptDataError, match=rf"channel 1 begins at word {offset}: its"):
             codec.decode(bytes(data), spec(array))
+        with pytest.raises(CorruptDataError, match=rf"channel 1 begins at word {offset}: its"):
+            codec.unique(bytes(data), spec(array), spec(array).whole)
 
 
 def test_cseg_unused_padding_may_hold_anything(either_path):

@@ -94,6 +94,28 @@ def test_gzip_is_deterministic():
     assert compress(b"abc" * 99, "gzip")[:8] == b"\x1f\x8b\x08\0\0\0\0\0"
 
 
+@EVERY
+def test_levels_are_used_and_checked(encoding):
+    data = b"".join(b"%d," % (n * n % 1009) for n in range(20_000))
+    least, most = {"gzip": (0, 9), "br": (0, 11), "zstd": (1, 22)}[encoding]
+    sizes = [len(compress(data, encoding, level)) for level in range(least, most + 1)]
+    assert sizes[0] > sizes[-1]
+    assert len(compress(data, encoding)) in sizes
+    for level in (least, most):
+        assert decompress(compress(data, encoding, level), encoding, len(data)) == data
+    for level in (least - 1, most + 1, 2.5, True, "6"):
+        with pytest.raises(
+            ValueError, match=f"{encoding}: level=.*, expected an integer {least} to {most}"
+        ):
+            compress(data, encoding, level)
+
+
+@EVERY
+def test_the_same_bytes_every_time(encoding):
+    data = bytes(range(256)) * 50
+    assert compress(data, encoding) == compress(memoryview(data), encoding)
+
+
 def test_unknown_compression():
     with pytest.raises(CorruptDataError, match="unknown compression 'lzma', known are"):
         decompress(b"abc", "lzma", 10)

@@ -1,3 +1,4 @@
+import json
 import sys
 from dataclasses import dataclass
 from importlib.metadata import EntryPoint
@@ -7,7 +8,7 @@ import numpy as np
 import pytest
 
 from xprecomputed import UnsupportedEncodingError, VolumeInfo, encodings, jit
-from xprecomputed.codecs import codec_for, registry
+from xprecomputed.codecs import codec_for, registry, scale_members
 from xprecomputed.codecs.raw import Raw
 
 
@@ -65,6 +66,84 @@ def test_what_an_encoding_cannot_carry_is_refused(args, match):
 def test_parameters_come_from_the_scale():
     found = codec("compressed_segmentation", "uint64", compressed_segmentation_block_size=[4, 5, 6])
     assert found.block_size == (4, 5, 6)
+    assert codec("jpeg", jpeg_quality=30).quality == 30
+    assert codec("jpeg", jpeg_quality=0).quality == 0
+    assert codec("jpeg").quality == 85
+    assert codec("png", png_level=2).level == 2
+    assert codec("png", png_level=0).level == 0
+    assert codec("png", png_level=-1).level == codec("png").level == 6
+
+
+@pytest.mark.parametrize(
+    ("encoding", "options", "members"),
+    [
+        ("raw", {}, {}),
+        ("compresso", {}, {}),
+        ("jpeg", {}, {}),
+        ("jpeg", {"quality": np.int64(100)}, {"jpeg_quality": 100}),
+        ("png", {}, {}),
+        ("png", {"level": 0}, {"png_level": 0}),
+        ("compressed_segmentation", {}, {"compressed_segmentation_block_size": [8, 8, 8]}),
+        (
+            "compressed_segmentation",
+            {"block_size": np.array([64, 32, 32])},
+            {"compressed_segmentation_block_size": [64, 32, 32]},
+        ),
+    ],
+)
+def test_options_become_members_of_the_scale_and_are_read_back(encoding, options, members):
+    found = scale_members(encoding, options)
+    assert json.loads(json.dumps(found)) == found == members
+    data_type = "uint64" if encoding.startswith("compress") else "uint8"
+    read = codec(encoding, data_type, **found)
+    for name, value in options.items():
+        assert np.array_equal(getattr(read, name), value)
+
+
+@pytest.mark.parametrize(
+    ("encoding", "options", "match"),
+    [
+        ("raw", {"quality": 3}, "raw has no encoding option 'quality', known: none"),
+        ("jpeg", {"quailty": 3}, "jpeg has no encoding option 'quailty', known: quality"),
+        ("png", {"png_level": 3}, "png has no encoding option 'png_level', known: level"),
+        ("jpeg", {"quality": 101}, "jpeg: quality=101, expected an integer 0 to 100"),
+        ("jpeg", {"quality": -1}, "jpeg: quality=-1, expected an integer 0 to 100"),
+        ("jpeg", {"quality": 80.5}, "jpeg: quality=80.5, expected an integer"),
+        ("jpeg", {"quality": True}, "jpeg: quality=True, expected an integer"),
+        ("jpeg", {"quality": None}, "jpeg: quality=None, expected an integer"),
+        ("png", {"level": 10}, "png: level=10, expected an integer 0 to 9"),
+        ("png", {"level": -1}, "png: level=-1, expected an integer 0 to 9"),
+        (
+            "compressed_segmentation",
+            {"block_size": (8, 8)},
+            r"block_size=\(8, 8\), expected three integers x, y, z",
+        ),
+        ("compressed_segmentation", {"block_size": 8}, "block_size=8, expected three integers"),
+        ("compressed_segmentation", {"block_size": (8, 0, 8)}, "block_size=0, expected an integer"),
+        ("compressed_segmentation", {"block_size": (8, 8.0, 8)}, "block_size=8.0, expected an int"),
+        (
+            "compressed_segmentation",
+            {"block_size": (64, 32, 33)},
+            "has 67584 voxels, expected at most 65536",
+        ),
+    ],
+)
+def test_options_that_an_encoding_does_not_have_are_refused(encoding, options, match):
+    with pytest.raises(ValueError, match=match):
+        scale_members(encoding, options)
+
+
+def test_options_of_an_unknown_encoding():
+    with pytest.raises(UnsupportedEncodingError, match="^unknown encoding 'jxl2', known are comp"):
+        scale_members("jxl2", {})
+
+
+@pytest.mark.parametrize("encoding", ["raw", "jpeg", "png", "compressed_segmentation", "compresso"])
+def test_parameters_name_members_of_a_scale(encoding):
+    scale = volume("raw").scales[0]
+    for name, member in registry._codec_class(encoding).parameters.items():
+        assert getattr(scale, member) is None
+        assert name in registry._codec_class(encoding).__dataclass_fields__
 
 
 @dataclass(frozen=True)
@@ -72,6 +151,8 @@ class Inverted(Raw):
     """A third party's encoding."""
 
     name: ClassVar[str] = "inverted"
+
+    parameters: ClassVar[dict[str, str]] = {"tint": "inverted_tint"}
 
     def decode(self, data, chunk):
         return ~super().decode(data, chunk)
@@ -98,6 +179,7 @@ def test_third_parties_plug_in_by_entry_point(third_party, monkeypatch):
 
     decoded = codec("inverted").decode(b"\xff\0", ChunkSpec((1, 1, 1, 2), np.dtype("u1")))
     assert decoded.tolist() == [[[[0, 255]]]]
+    assert scale_members("inverted", {"tint": "sepia"}) == {"inverted_tint": "sepia"}
 
 
 def test_an_entry_point_that_is_no_codec_is_named(third_party):

@@ -22,6 +22,8 @@ from xprecomputed.storage.fsspec import _without_secrets
         ("gs://b/p|neuroglancer-precomputed:/", "gs://b/p"),
         ("  /a/b/info/ ", "/a/b"),
         ("/", "/"),
+        ("memory://", "memory://"),
+        ("precomputed://memory://|neuroglancer-precomputed:", "memory://"),
         ("my-info", "my-info"),
     ],
 )
@@ -90,6 +92,12 @@ def test_fsspec_urls_keep_their_root(url, root):
     assert location.storage.url == root
     assert location.key == "a/b/c"
     assert location.url == url
+
+
+def test_the_root_of_a_protocol_is_no_local_folder():
+    location = locate_url("memory://")
+    assert (location.url, location.key) == ("memory://", "")
+    assert location.child("a").url == "memory://a"
 
 
 @pytest.mark.parametrize("scheme", ["graphene", "zarr", "n5", "brainmaps"])

@@ -2,7 +2,7 @@
 
 from xprecomputed.codecs.base import Array, Bytes, ChunkSpec, Codec, Region
 from xprecomputed.codecs.compression import GZIP_MAGIC, SUFFIXES, compress, decompress
-from xprecomputed.codecs.registry import codec_for, encodings
+from xprecomputed.codecs.registry import codec_for, encodings, scale_members
 
 __all__ = [
     "GZIP_MAGIC",
@@ -16,4 +16,5 @@ __all__ = [
     "compress",
     "decompress",
     "encodings",
+    "scale_members",
 ]

@@ -1,16 +1,18 @@
-"""The decoder of compressed_segmentation as one bounds-checked loop (format reference 3.6).
+"""Reading compressed_segmentation in bounds-checked loops (format reference 3.6).
 
-Plain Python that numba compiles; nothing here allocates or trusts an offset.
+Plain Python that numba compiles; nothing here trusts an offset.
 """
 
 from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
+
 # indexes that are known not to be negative: numba leaves out the wrap-around
 from numpy import uint64 as unsigned
 
-# what `decode_channel` returns beside 0
+# what the functions return beside 0
 BAD_WIDTH = 1
 VALUES_OUTSIDE = 2
 TABLE_OUTSIDE = 3
@@ -87,3 +89,102 @@ def decode_channel(
                                 label |= int(words[unsigned(entry + 1)]) << 32
                             out[unsigned(z - z0), unsigned(y - y0), unsigned(x)] = label
     return 0, 0
+
+
+def count_channel(
+    words: Any, limit: int, size: Any, block: Any, start: Any, stop: Any, wide: bool
+) -> tuple[int, int, Any, Any]:
+    """Count the labels of the box of one channel from `start` to `stop` without decoding it.
+
+    Parameters
+    ----------
+    words, limit, size, block, start, wide
+        As `decode_channel` has them.
+    stop : int64 array of three
+        Behind the last voxel wanted, x, y, z.
+
+    Returns
+    -------
+    tuple of (int, int, uint64 array, int64 array)
+        As `decode_channel`, then labels, in any order and repeated, and their voxels.
+    """
+
+    def label_at(words: Any, entry: int, wide: bool) -> Any:
+        label = int(words[unsigned(entry)])
+        if wide:
+            label |= int(words[unsigned(entry + 1)]) << 32
+        return unsigned(label)
+
+    def grown(array: Any, used: int, least: int) -> Any:
+        if least <= len(array):
+            return array
+        longer = np.empty(2 * least, array.dtype)
+        longer[:used] = array[:used]
+        return longer
+
+    def add(labels: Any, counts: Any, used: int, label: Any, voxels: int) -> int:
+        # neighbouring blocks are often of one label
+        if used and labels[used - 1] == label:
+            counts[used - 1] += voxels
+            return used
+        labels[used] = label
+        counts[used] = voxels
+        return used + 1
+
+    bx, by, bz = block[0], block[1], block[2]
+    nx = (size[0] + bx - 1) // bx
+    ny = (size[1] + by - 1) // by
+    x0, y0, z0 = start[0], start[1], start[2]
+    x1, y1, z1 = stop[0], stop[1], stop[2]
+    per_entry = 2 if wide else 1
+    labels, counts, used = np.empty(64, np.uint64), np.empty(64, np.int64), 0
+    # where the label of an index is counted, if the index's mark is the block's
+    slots, marks = np.empty(1 << 16, np.int64), np.zeros(1 << 16, np.int64)
+    for gz in range(z0 // bz, (z1 + bz - 1) // bz):
+        for gy in range(y0 // by, (y1 + by - 1) // by):
+            for gx in range(x0 // bx, (x1 + bx - 1) // bx):
+                number = gx + nx * (gy + ny * gz)
+                header = words[2 * number]
+                table = int(header & 0xFFFFFF)
+                bits = int(header >> 24)
+                values = int(words[2 * number + 1])
+                entries = (limit - table) // per_entry
+                if entries < 1:
+                    return TABLE_OUTSIDE, number, labels, counts
+                xa, xb = max(x0, gx * bx), min(x1, (gx + 1) * bx)
+                ya, yb = max(y0, gy * by), min(y1, (gy + 1) * by)
+                za, zb = max(z0, gz * bz), min(z1, (gz + 1) * bz)
+                voxels = (xb - xa) * (yb - ya) * (zb - za)
+                labels = grown(labels, used, used + voxels)
+                counts = grown(counts, used, used + voxels)
+                if bits == 0:
+                    used = add(labels, counts, used, label_at(words, table, wide), voxels)
+                    continue
+                if bits not in (1, 2, 4, 8, 16, 32):
+                    return BAD_WIDTH, number, labels, counts
+                if values + (bits * bx * by * bz + 31) // 32 > limit:
+                    return VALUES_OUTSIDE, number, labels, counts
+                mask = (1 << bits) - 1
+                slot, last = 0, -1
+                for z in range(za, zb):
+                    for y in range(ya, yb):
+                        at = bits * (xa - gx * bx + bx * (y - gy * by + by * (z - gz * bz)))
+                        for _ in range(xb - xa):
+                            word = int(words[unsigned(values + (at >> 5))])
+                            index = (word >> (at & 31)) & mask
+                            at += bits
+                            if index != last:
+                                if index >= entries:
+                                    return INDEX_OUTSIDE, number, labels, counts
+                                last = index
+                                if bits < 32 and marks[index] == number + 1:
+                                    slot = slots[index]
+                                else:
+                                    slot = used
+                                    used += 1
+                                    labels[slot] = label_at(words, table + per_entry * index, wide)
+                                    counts[slot] = 0
+                                    if bits < 32:
+                                        slots[index], marks[index] = slot, number + 1
+                            counts[unsigned(slot)] += 1
+    return 0, 0, labels[:used], counts[:used]

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar, TypeAlias
 
@@ -73,6 +74,8 @@ class Codec(ABC):
     dtypes: ClassVar[tuple[str, ...]]
     #: numbers of channels that it can carry; None for any
     channels: ClassVar[tuple[int, ...] | None] = None
+    #: options of the encoding, as users name them -> the members of a scale that keep them
+    parameters: ClassVar[Mapping[str, str]] = {}
 
     @classmethod
     def from_scale(cls, scale: ScaleInfo) -> Self:
@@ -85,6 +88,47 @@ class Codec(ABC):
         """
         del scale
         return cls()
+
+    @classmethod
+    def scale_members(cls, options: Mapping[str, Any]) -> dict[str, Any]:
+        """The members that a scale written with `options` has; `from_scale` reads them.
+
+        Parameters
+        ----------
+        options : dict
+            Names of `parameters` and their values.
+
+        Returns
+        -------
+        dict
+            Ready for JSON. Override it to add what a scale cannot be without.
+
+        Raises
+        ------
+        ValueError
+            An option that the encoding does not have, or a value out of its range.
+        """
+        for name in options:
+            if name not in cls.parameters:
+                known = ", ".join(cls.parameters) or "none"
+                raise ValueError(f"{cls.name} has no encoding option {name!r}, known: {known}")
+        return {
+            member: cls.check_option(name, options[name])
+            for name, member in cls.parameters.items()
+            if name in options
+        }
+
+    @classmethod
+    def check_option(cls, name: str, value: Any) -> Any:
+        """The value of one of `parameters` as the scale keeps it, ready for JSON.
+
+        Raises
+        ------
+        ValueError
+            The value is out of range.
+        """
+        del name
+        return value
 
     @abstractmethod
     def max_encoded_bytes(self, chunk: ChunkSpec) -> int:
@@ -113,9 +157,64 @@ class Codec(ABC):
         """Decode the part `region` of the chunk into `out`, which has exactly its extent."""
         out[...] = self.decode(data, chunk)[region]
 
+    def unique(self, data: Bytes, chunk: ChunkSpec, region: Region) -> tuple[Array, Array]:
+        """The labels in the part `region` of a chunk, and how many voxels each has.
+
+        Returns
+        -------
+        ids : ndarray of ``chunk.dtype``
+            Ascending.
+        counts : ndarray of int64
+            All channels of `region` together; every one at least 1.
+
+        Raises
+        ------
+        CorruptDataError
+            As `decode_into` does.
+
+        Examples
+        --------
+        >>> from xprecomputed.codecs.raw import Raw
+        >>> chunk = ChunkSpec((1, 1, 2, 3), np.dtype("u1"))
+        >>> ids, counts = Raw().unique(bytes([7, 7, 5, 7, 5, 9]), chunk, chunk.whole)
+        >>> ids.tolist(), counts.tolist()
+        ([5, 7, 9], [2, 3, 1])
+        """
+        part = np.empty([each.stop - each.start for each in region], chunk.dtype)
+        self.decode_into(data, chunk, region, part)
+        ids, counts = np.unique(part, return_counts=True)
+        return ids, counts.astype(np.int64, copy=False)
+
     @abstractmethod
     def encode(self, array: Array) -> bytes:
-        """Encode one chunk, an array with the axes (channel, z, y, x)."""
+        """Encode one chunk.
+
+        Parameters
+        ----------
+        array : ndarray, axes (channel, z, y, x)
+            Any strides and byte order; no axis is empty.
+
+        Returns
+        -------
+        bytes
+            The same ones for the same voxels.
+
+        Raises
+        ------
+        UnsupportedEncodingError
+            The encoding cannot hold a chunk of this shape or content.
+        """
+
+
+def integer_option(encoding: str, name: str, value: object, least: int, most: int) -> int:
+    """An encoding option that is an integer in a range, or a ValueError with the range."""
+    if (
+        not isinstance(value, int | np.integer)
+        or isinstance(value, bool)
+        or not least <= value <= most
+    ):
+        raise ValueError(f"{encoding}: {name}={value!r}, expected an integer {least} to {most}")
+    return int(value)
 
 
 def require_length(data: Bytes, least: int, what: str) -> None:

@@ -1,22 +1,24 @@
 """``compressed_segmentation`` (format reference 3.6).
 
-With numba a bounds-checked kernel writes straight into the destination, without the GIL;
-without it the package ``compressed-segmentation`` decodes what a NumPy check has found to
-stay inside the buffer (the package itself checks nothing and crashes on bad offsets).
+With numba, kernels decode straight into the destination with every offset checked, count
+labels without decoding them, and encode arrays of any strides, all without the GIL. Without
+it the package ``compressed-segmentation`` encodes, and decodes what a NumPy check has found
+to stay inside the buffer (the package itself checks nothing and crashes on bad offsets).
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
+from xprecomputed.codecs import _cseg_encode_kernel as encode_kernel
 from xprecomputed.codecs import _cseg_kernel as kernel
 from xprecomputed.codecs._optional import optional
-from xprecomputed.codecs.base import Array, Bytes, ChunkSpec, Codec, Region
+from xprecomputed.codecs.base import Array, Bytes, ChunkSpec, Codec, Region, integer_option
 from xprecomputed.errors import CorruptDataError, UnsupportedEncodingError
 from xprecomputed.grid import Triple
 from xprecomputed.jit import compiled
@@ -28,6 +30,7 @@ __all__ = ["CompressedSegmentation"]
 
 WIDTHS = (0, 1, 2, 4, 8, 16, 32)
 MAX_BLOCK_VOXELS = 65536  # beyond it the encoders of several peers do not end
+MAX_WORDS = 1 << 24  # of a channel: offsets of tables, and of values for some readers, have 24 bits
 
 MESSAGES = {
     kernel.BAD_WIDTH: f"a bit width that is none of {WIDTHS}",
@@ -49,6 +52,7 @@ class CompressedSegmentation(Codec):
 
     name: ClassVar[str] = "compressed_segmentation"
     dtypes: ClassVar[tuple[str, ...]] = ("uint32", "uint64")
+    parameters: ClassVar[Mapping[str, str]] = {"block_size": "compressed_segmentation_block_size"}
     block_size: Triple = (8, 8, 8)
 
     @classmethod
@@ -63,6 +67,23 @@ class CompressedSegmentation(Codec):
                 "    xprecomputed.open_store(url, info=info)"
             )
         return cls(block)
+
+    @classmethod
+    def scale_members(cls, options: Mapping[str, Any]) -> dict[str, Any]:  # noqa: D102
+        return super().scale_members({"block_size": (8, 8, 8), **options})
+
+    @classmethod
+    def check_option(cls, name: str, value: Any) -> list[int]:  # noqa: D102
+        sides = list(value) if isinstance(value, list | tuple | np.ndarray) else []
+        if len(sides) != 3:
+            raise ValueError(f"{cls.name}: {name}={value!r}, expected three integers x, y, z")
+        block = [integer_option(cls.name, name, each, 1, MAX_BLOCK_VOXELS) for each in sides]
+        if math.prod(block) > MAX_BLOCK_VOXELS:
+            raise ValueError(
+                f"{cls.name}: {name}={value!r} has {math.prod(block)} voxels, "
+                f"expected at most {MAX_BLOCK_VOXELS}"
+            )
+        return block
 
     def max_encoded_bytes(self, chunk: ChunkSpec) -> int:  # noqa: D102
         blocks, voxels = math.prod(self._blocks(chunk)), math.prod(self.block_size)
@@ -95,17 +116,81 @@ class CompressedSegmentation(Codec):
                 f"compressed_segmentation: blocks of {self.block_size} have more than "
                 f"{MAX_BLOCK_VOXELS} voxels, which no reader can be trusted with"
             )
-        package = optional("compressed_segmentation", "encoding compressed_segmentation")
+        encode = compiled(encode_kernel.encode_channel)
         streams = []
-        for channel in array:
-            volume = np.asfortranarray(channel.T)
-            # the stream of one channel begins with the word 1: its own channel table
-            streams.append(package.compress(volume, block_size=self.block_size, order="F")[4:])
+        for channel in array.astype(array.dtype.newbyteorder("="), copy=False):
+            stream = (
+                self._encode_with_package(channel)
+                if encode is None
+                else self._encode_channel(encode, channel)
+            )
+            if stream is None or len(stream) > 4 * MAX_WORDS:
+                z, y, x = channel.shape
+                raise UnsupportedEncodingError(
+                    f"compressed_segmentation: a channel of {x} x {y} x {z} voxels takes more than "
+                    f"{MAX_WORDS} words, beyond offsets of 24 bits: use smaller chunks"
+                )
+            streams.append(stream)
         starts = np.cumsum([len(streams), *(len(each) // 4 for each in streams[:-1])])
         return b"".join([starts.astype("<u4").tobytes(), *streams])
 
+    def unique(  # noqa: D102
+        self, data: Bytes, chunk: ChunkSpec, region: Region
+    ) -> tuple[Array, Array]:
+        count = compiled(kernel.count_channel)
+        if count is None or any(each.start >= each.stop for each in region):
+            return super().unique(data, chunk, region)
+        words, offsets = self._channels(data, chunk)
+        found = []
+        for channel in range(chunk.shape[0])[region[0]]:
+            code, block, labels, counts = count(
+                words[offsets[channel] :],
+                len(words) - offsets[channel],
+                *self._triples(chunk, region),
+                np.array([each.stop for each in region[:0:-1]], np.int64),
+                chunk.dtype.itemsize == 8,
+            )
+            if code:
+                self._refuse(code, block, channel)
+            found.append((labels, counts))
+        labels, counts = (np.concatenate(each) for each in zip(*found, strict=True))
+        order = np.argsort(labels, kind="stable")
+        labels = labels[order]
+        first = np.flatnonzero(np.concatenate([[True], labels[1:] != labels[:-1]]))
+        return labels[first].astype(chunk.dtype), np.add.reduceat(counts[order], first)
+
+    def _encode_channel(self, encode: Callable[..., int], channel: Array) -> Bytes | None:
+        """The words of one channel; None if they are too many."""
+        channel = channel.view()
+        channel.flags.writeable = False  # one compiled kernel for both kinds
+        words = np.empty(min(self._max_words(channel), MAX_WORDS), np.uint32)
+        length = encode(channel, np.array(self.block_size, np.int64), words)
+        if length == encode_kernel.TOO_LONG:
+            return None
+        return words[:length].astype("<u4", copy=False).data.cast("B")
+
+    def _encode_with_package(self, channel: Array) -> bytes | None:
+        package = optional("compressed_segmentation", "encoding compressed_segmentation")
+        volume = np.require(channel.T, requirements=["F", "W"])  # it refuses read-only arrays
+        try:
+            # the stream of one channel begins with the word 1: its own channel table
+            stream: bytes = package.compress(volume, block_size=self.block_size, order="F")[4:]
+        except OverflowError:
+            return None
+        return stream
+
+    def _max_words(self, channel: Array) -> int:
+        """No stream of `channel` is longer: every voxel has a table entry of its own."""
+        blocks = math.prod(self._grid(channel.shape))
+        values = -(-math.prod(self.block_size) // 2)  # indexes have 16 bits at most
+        return blocks * (2 + values) + int(channel.size) * (channel.itemsize // 4)
+
     def _blocks(self, chunk: ChunkSpec) -> Triple:
-        z, y, x = chunk.shape[1:]
+        return self._grid(chunk.shape[1:])
+
+    def _grid(self, shape: tuple[int, ...]) -> Triple:
+        """Blocks along x, y, z of a channel whose `shape` is (z, y, x)."""
+        z, y, x = shape
         bx, by, bz = self.block_size
         return -(-x // bx), -(-y // by), -(-z // bz)
 
@@ -145,14 +230,18 @@ class CompressedSegmentation(Codec):
         code, block = decode(
             words,
             len(words),
-            np.array(chunk.shape[:0:-1], np.int64),
-            np.array(self.block_size, np.int64),
-            np.array([each.start for each in region[:0:-1]], np.int64),
+            *self._triples(chunk, region),
             out,
             chunk.dtype.itemsize == 8,
         )
         if code:
             self._refuse(code, block, channel)
+
+    def _triples(self, chunk: ChunkSpec, region: Region) -> tuple[Array, Array, Array]:
+        """Chunk extent, block extent and first voxel, x, y, z, as the kernels take them."""
+        starts = [each.start for each in region[:0:-1]]
+        size, block, start = np.array([chunk.shape[:0:-1], self.block_size, starts], np.int64)
+        return size, block, start
 
     def _refuse(self, code: int, block: int, channel: int) -> None:
         raise CorruptDataError(

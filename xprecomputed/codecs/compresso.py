@@ -17,12 +17,13 @@ from xprecomputed.codecs import _compresso_kernel as kernel
 from xprecomputed.codecs import _isolated
 from xprecomputed.codecs._optional import optional
 from xprecomputed.codecs.base import Array, Bytes, ChunkSpec, Codec, Region, require_length
-from xprecomputed.errors import CorruptDataError, MissingDependencyError
+from xprecomputed.errors import CorruptDataError, MissingDependencyError, UnsupportedEncodingError
 from xprecomputed.jit import compiled
 
 __all__ = ["Compresso"]
 
 MAGIC = b"cpso"
+MAX_SIDE = 65535  # the header keeps each extent in 16 bits
 HEADER = struct.Struct("<4sBBHHHBBBQIQB")
 
 MESSAGES = {
@@ -76,8 +77,16 @@ class Compresso(Codec):
             out[...] = self.decode(data, chunk)[region]
 
     def encode(self, array: Array) -> bytes:  # noqa: D102
+        _, z, y, x = array.shape
+        if max(x, y, z) > MAX_SIDE:  # the package would write the remainder of 65536
+            raise UnsupportedEncodingError(
+                f"compresso: a chunk of {x} x {y} x {z} voxels; no side may exceed {MAX_SIDE}: "
+                "use smaller chunks"
+            )
         package = optional("compresso", "encoding compresso")
-        data: bytes = package.compress(np.asfortranarray(array[0].T))
+        # it refuses read-only arrays and the other byte order
+        volume = np.require(array[0].T, array.dtype.newbyteorder("="), ["F", "W"])
+        data: bytes = package.compress(volume)
         return data
 
     def _decode_whole(self, data: Bytes, chunk: ChunkSpec, out: Array) -> None:

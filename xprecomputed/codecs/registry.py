@@ -6,14 +6,16 @@ Codecs are imported when a scale that needs them is opened.
 from __future__ import annotations
 
 import importlib
+from collections.abc import Mapping
 from functools import lru_cache
 from importlib.metadata import entry_points
+from typing import Any
 
 from xprecomputed.codecs.base import Codec
 from xprecomputed.errors import UnsupportedEncodingError
 from xprecomputed.metadata import ScaleInfo, VolumeInfo
 
-__all__ = ["codec_for", "encodings"]
+__all__ = ["codec_for", "encodings", "scale_members"]
 
 GROUP = "xprecomputed.codecs"
 
@@ -47,6 +49,10 @@ def encodings() -> tuple[str, ...]:
 
 @lru_cache(maxsize=64)
 def _codec_class(encoding: str) -> type[Codec]:
+    if encoding not in _places():
+        raise UnsupportedEncodingError(
+            f"unknown encoding {encoding!r}, known are {', '.join(encodings())}"
+        )
     module, _, name = _places()[encoding].partition(":")
     cls = getattr(importlib.import_module(module), name)
     if not (isinstance(cls, type) and issubclass(cls, Codec)):
@@ -62,12 +68,10 @@ def codec_for(info: VolumeInfo, scale: ScaleInfo) -> Codec:
     UnsupportedEncodingError
         Unknown encoding, or one that cannot carry the data type or the number of channels.
     """
-    if scale.encoding not in _places():
-        raise UnsupportedEncodingError(
-            f"scale {scale.key!r}: unknown encoding {scale.encoding!r}, "
-            f"known are {', '.join(encodings())}"
-        )
-    cls = _codec_class(scale.encoding)
+    try:
+        cls = _codec_class(scale.encoding)
+    except UnsupportedEncodingError as error:
+        raise UnsupportedEncodingError(f"scale {scale.key!r}: {error}") from None
     if info.data_type not in cls.dtypes:
         raise UnsupportedEncodingError(
             f"scale {scale.key!r}: {scale.encoding} cannot hold {info.data_type}, "
@@ -79,3 +83,35 @@ def codec_for(info: VolumeInfo, scale: ScaleInfo) -> Codec:
             f"only {', '.join(map(str, cls.channels))}"
         )
     return cls.from_scale(scale)
+
+
+def scale_members(encoding: str, options: Mapping[str, Any]) -> dict[str, Any]:
+    """The members that a scale needs for `encoding` with `options`.
+
+    Parameters
+    ----------
+    encoding : str
+    options : dict
+        As users give them: ``quality`` (0 to 100) of jpeg, ``level`` (0 to 9) of png,
+        ``block_size`` (voxels x, y, z) of compressed_segmentation.
+
+    Returns
+    -------
+    dict
+        Ready for JSON; what is not given and can be absent is absent.
+
+    Raises
+    ------
+    UnsupportedEncodingError
+        Unknown encoding.
+    ValueError
+        An option that the encoding does not have, or a value out of its range.
+
+    Examples
+    --------
+    >>> scale_members("jpeg", {"quality": 70})
+    {'jpeg_quality': 70}
+    >>> scale_members("compressed_segmentation", {})
+    {'compressed_segmentation_block_size': [8, 8, 8]}
+    """
+    return _codec_class(encoding).scale_members(options)

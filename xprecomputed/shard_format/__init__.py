@@ -1,7 +1,7 @@
 """uint64 keys to places in shard files and back (pure)."""
 
-from xprecomputed.shard_format.boxes import shard_box_shape
-from xprecomputed.shard_format.encoder import encode_shards
+from xprecomputed.shard_format.boxes import shard_box_shape, shard_keys
+from xprecomputed.shard_format.encoder import ShardLayout, encode_shards, pack_value
 from xprecomputed.shard_format.hashing import murmurhash3_x86_128
 from xprecomputed.shard_format.layout import (
     MinishardIndex,
@@ -16,10 +16,13 @@ __all__ = [
     "MinishardIndex",
     "MortonCode",
     "Places",
+    "ShardLayout",
     "encode_shards",
     "locate",
     "minishard_range",
     "murmurhash3_x86_128",
+    "pack_value",
     "shard_box_shape",
+    "shard_keys",
     "shard_name",
 ]

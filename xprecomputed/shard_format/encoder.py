@@ -1,20 +1,97 @@
-"""Packing values into the bytes of one shard (format reference 4.3, 4.8)."""
+"""Packing values into the bytes of one shard (format reference 4.3, 4.8).
+
+The order is TensorStore's: the values of a minishard by key, then its index, minishards
+ascending; so the bytes depend on the values alone, not on the order in which they came.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import NDArray
 
-from xprecomputed.codecs import compress
+from xprecomputed.codecs import Bytes, compress
 from xprecomputed.metadata import ShardingSpec
 from xprecomputed.shard_format.layout import locate, shard_name
 
-__all__ = ["encode_shards"]
+__all__ = ["ShardLayout", "encode_shards", "pack_value"]
+
+
+@dataclass(frozen=True, slots=True)
+class ShardLayout:
+    """Where everything goes in one shard file, known from keys and sizes alone.
+
+    Parameters
+    ----------
+    index : bytes
+        The shard index, with which the file begins.
+    minishards : tuple of (ndarray of int, bytes)
+        For each minishard, in the order of the file: the positions of its values in the
+        arrays that the layout was made from, and its index.
+    """
+
+    index: bytes
+    minishards: tuple[tuple[NDArray[np.int64], bytes], ...]
+
+    @classmethod
+    def plan(
+        cls, keys: NDArray[np.uint64], sizes: NDArray[np.int64], spec: ShardingSpec
+    ) -> ShardLayout:
+        """Lay out the values of one shard.
+
+        Parameters
+        ----------
+        keys : ndarray of uint64, shape (N,)
+            All of one shard, each once.
+        sizes : ndarray of int, shape (N,)
+            Bytes of each value as stored, after ``data_encoding``.
+        spec : ShardingSpec
+
+        Examples
+        --------
+        >>> spec = ShardingSpec(preshift_bits=0, hash="identity", minishard_bits=1, shard_bits=0)
+        >>> layout = ShardLayout.plan(np.array([3, 2], "u8"), np.array([5, 7]), spec)
+        >>> [positions.tolist() for positions, index in layout.minishards]
+        [[1], [0]]
+        """
+        order = np.lexsort((keys, locate(spec, keys).minishards))
+        numbers = locate(spec, keys[order]).minishards
+        index = np.zeros((1 << spec.minishard_bits, 2), "<u8")
+        minishards = []
+        at = 0  # counted from the end of the shard index, as both indexes count
+        for positions in np.split(order, np.flatnonzero(np.diff(numbers)) + 1):
+            if not len(positions):
+                continue
+            columns = np.zeros((3, len(positions)), "<u8")
+            columns[0] = np.diff(keys[positions], prepend=np.uint64(0))
+            columns[1, 0] = at
+            columns[2] = sizes[positions]
+            at += int(sizes[positions].sum())
+            packed = _packed(columns.tobytes(), spec.minishard_index_encoding)
+            number = int(locate(spec, keys[positions[:1]]).minishards[0])
+            index[number] = at, at + len(packed)
+            at += len(packed)
+            minishards.append((positions, packed))
+        return cls(index.tobytes(), tuple(minishards))
+
+    def parts(self, value: Callable[[int], Bytes]) -> Iterator[Bytes]:
+        """The file piece by piece; `value` gives the stored value at a position."""
+        yield self.index
+        for positions, packed in self.minishards:
+            for position in positions.tolist():
+                yield value(position)
+            yield packed
+
+
+def pack_value(data: bytes, spec: ShardingSpec) -> bytes:
+    """A value as it is stored, after ``data_encoding``."""
+    return _packed(data, spec.data_encoding)
 
 
 def encode_shards(values: Mapping[int, bytes], spec: ShardingSpec) -> dict[str, bytes]:
-    """Pack `values` into shard files; the same bytes whatever the order of the mapping.
+    """Pack `values` into shard files, in memory.
 
     Parameters
     ----------
@@ -34,37 +111,14 @@ def encode_shards(values: Mapping[int, bytes], spec: ShardingSpec) -> dict[str, 
     {'0.shard': 43}
     """
     keys = np.array(sorted(values), np.uint64)
-    places = locate(spec, keys)
-    shards: dict[int, dict[int, list[int]]] = {}
-    for key, shard, minishard in zip(
-        keys.tolist(), places.shards.tolist(), places.minishards.tolist(), strict=True
-    ):
-        shards.setdefault(shard, {}).setdefault(minishard, []).append(key)
-    return {
-        shard_name(spec, shard): _encode_shard(members, values, spec)
-        for shard, members in sorted(shards.items())
-    }
-
-
-def _encode_shard(
-    minishards: Mapping[int, list[int]], values: Mapping[int, bytes], spec: ShardingSpec
-) -> bytes:
-    index = np.zeros((1 << spec.minishard_bits, 2), "<u8")
-    parts: list[bytes] = []
-    at = 0  # counted from the end of the shard index, as both indexes count
-    for minishard, keys in sorted(minishards.items()):
-        stored = [_packed(values[key], spec.data_encoding) for key in keys]
-        sizes = [len(each) for each in stored]
-        columns = np.zeros((3, len(keys)), "<u8")
-        columns[0] = np.diff(np.array(keys, np.uint64), prepend=np.uint64(0))
-        columns[1, 0] = at
-        columns[2] = sizes
-        parts += stored
-        at += sum(sizes)
-        parts.append(_packed(columns.tobytes(), spec.minishard_index_encoding))
-        index[minishard] = at, at + len(parts[-1])
-        at += len(parts[-1])
-    return b"".join([index.tobytes(), *parts])
+    shards = locate(spec, keys).shards
+    files = {}
+    for shard in np.unique(shards):
+        members = keys[shards == shard]
+        stored = [pack_value(values[key], spec) for key in members.tolist()]
+        layout = ShardLayout.plan(members, np.array([len(each) for each in stored]), spec)
+        files[shard_name(spec, int(shard))] = b"".join(layout.parts(stored.__getitem__))
+    return files
 
 
 def _packed(data: bytes, encoding: str) -> bytes:

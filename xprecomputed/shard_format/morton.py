@@ -34,6 +34,7 @@ class MortonCode:
     def __init__(self, grid_shape: Sequence[int]) -> None:
         # an axis of n cells has as many bits as n - 1
         counts = [(int(n) - 1).bit_length() for n in grid_shape]
+        self.axes = len(counts)
         self.bits = sum(counts)
         if self.bits > 64:
             raise InvalidInfoError(
@@ -56,3 +57,18 @@ class MortonCode:
         for output, (axis, bit) in enumerate(self.order):
             keys |= ((positions[:, axis] >> np.uint64(bit)) & one) << np.uint64(output)
         return keys
+
+    def decode(self, keys: object) -> NDArray[np.int64]:
+        """Cells of `keys`, shape (N, axes); the inverse of `encode`.
+
+        Examples
+        --------
+        >>> MortonCode((5, 3, 9)).decode([336]).tolist()
+        [[4, 2, 8]]
+        """
+        codes = np.asarray(keys, np.uint64)
+        cells = np.zeros((len(codes), self.axes), np.int64)
+        one = np.uint64(1)
+        for output, (axis, bit) in enumerate(self.order):
+            cells[:, axis] |= ((codes >> np.uint64(output)) & one).astype(np.int64) << bit
+        return cells

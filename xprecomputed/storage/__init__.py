@@ -1,6 +1,6 @@
 """URL to objects, behind one small interface; many values out of shards."""
 
-from xprecomputed.storage.base import Blob, Location, Storage, resolve
+from xprecomputed.storage.base import Blob, Entry, Location, Storage, resolve
 from xprecomputed.storage.cache import index_cache
 from xprecomputed.storage.fsspec import FsspecStorage
 from xprecomputed.storage.local import LocalStorage
@@ -10,6 +10,7 @@ from xprecomputed.storage.url import is_explicit, locate_url, strip_format
 __all__ = [
     "Blob",
     "Deliver",
+    "Entry",
     "FsspecStorage",
     "LocalStorage",
     "Location",

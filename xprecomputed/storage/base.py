@@ -3,17 +3,38 @@
 Four answers are kept apart. *Missing* is None, and only where the store said so;
 *denied* and *failed* are exceptions of their own; *corrupt* is for the reader of the bytes
 to find out.
+
+An object may lie there under its own name or, compressed as a whole, under the name with a
+suffix: its *variants*. The plain one is read first; a write leaves one of them.
 """
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Hashable
+from collections.abc import Hashable, Iterable, Iterator
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 
-from xprecomputed.errors import InvalidURLError
+from xprecomputed.codecs import SUFFIXES, Bytes
+from xprecomputed.errors import InvalidURLError, StorageError, UnsupportedEncodingError
 
-__all__ = ["Blob", "Location", "Storage", "resolve"]
+__all__ = [
+    "LAST_READ_FIRST",
+    "VARIANTS",
+    "Blob",
+    "Entry",
+    "Location",
+    "Storage",
+    "check_folder_key",
+    "resolve",
+    "suffix_of",
+    "without_suffix",
+]
+
+#: Suffixes of the variants of an object and their compression, in the order of reading.
+VARIANTS: dict[str, str | None] = {"": None, **SUFFIXES}
+#: The order of removing: whatever is left by an interruption is what was read before.
+LAST_READ_FIRST = tuple(reversed(VARIANTS))
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,8 +53,42 @@ class Blob:
     encoding: str | None = None
 
 
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """An object in a listing.
+
+    Parameters
+    ----------
+    name : str
+        Without folder and without the suffix of a compression.
+    nbytes : int
+        As stored.
+    encoding : {"gzip", "br", "zstd"} or None
+        As the suffix declares it; what a header declares, a listing does not tell.
+    """
+
+    name: str
+    nbytes: int
+    encoding: str | None = None
+
+
 class Storage(ABC):
-    """A bucket or a folder tree: keys to bytes. Frozen, cheap, picklable; opens late."""
+    """A bucket or a folder tree: keys to bytes. Frozen, cheap, picklable; opens late.
+
+    One that only reads need not say so: what it does not implement is refused.
+
+    Examples
+    --------
+    >>> from xprecomputed.storage import locate_url
+    >>> storage = locate_url("memory://example").storage
+    >>> storage.put("example/0-64_0-64_0-64", b"packed", encoding="gzip")
+    >>> storage.get("example/0-64_0-64_0-64")
+    Blob(data=b'packed', encoding='gzip')
+    >>> list(storage.list_dir("example"))
+    [Entry(name='0-64_0-64_0-64', nbytes=6, encoding='gzip')]
+    >>> storage.delete("example/0-64_0-64_0-64"), storage.size("example/0-64_0-64_0-64")
+    (True, None)
+    """
 
     @property
     @abstractmethod
@@ -73,6 +128,154 @@ class Storage(ABC):
         """A value that changes when the object is replaced, where that costs no request."""
         del key
         return None
+
+    def size(self, key: str) -> int | None:
+        """Stored bytes of an object, None where there is none: the cheapest way to ask.
+
+        Raises
+        ------
+        AccessDeniedError, StorageError
+        """
+        blob = self.get(key)
+        return None if blob is None else len(blob.data)
+
+    def list_dir(self, key: str) -> Iterator[Entry]:
+        """The objects that lie directly in a folder, in any order; a missing one has none.
+
+        Names that begin with a dot (of unfinished writes and of locks) are left out. While
+        others write there, what they write may be listed or not.
+
+        Raises
+        ------
+        AccessDeniedError, StorageError
+        """
+        raise StorageError(f"{self.url}{key}: this storage cannot be listed")
+
+    def put(
+        self,
+        key: str,
+        data: Bytes,
+        *,
+        encoding: str | None = None,
+        cache_control: str | None = None,
+    ) -> None:
+        """Store one object: it is replaced whole, or stays as it was.
+
+        Every other variant is removed, after the new one is in place.
+
+        Parameters
+        ----------
+        key : str
+        data : bytes or memoryview
+        encoding : {"gzip", "br", "zstd"}, optional
+            The compression that is already around `data`.
+        cache_control : str, optional
+            HTTP's header of that name; nothing where there are no headers.
+
+        Raises
+        ------
+        UnsupportedEncodingError
+            The compression is unknown, or cannot be declared here.
+        AccessDeniedError, StorageError
+        """
+        raise StorageError(f"{self.url}{key}: this storage is read-only")
+
+    def put_parts(self, key: str, parts: Iterable[Bytes]) -> None:
+        """Store one object that is never whole in memory, as `put` does otherwise.
+
+        Parameters
+        ----------
+        key : str
+        parts : iterable of bytes or memoryview
+            Drawn from while it is written; what it raises ends the write, passes through and
+            leaves the object as it was.
+
+        Raises
+        ------
+        AccessDeniedError, StorageError
+        """
+        raise StorageError(f"{self.url}{key}: this storage is read-only")
+
+    def delete(self, key: str) -> bool:
+        """Remove an object and all its variants; False if there was none.
+
+        Raises
+        ------
+        AccessDeniedError, StorageError
+        """
+        raise StorageError(f"{self.url}{key}: this storage is read-only")
+
+    def delete_tree(self, key: str) -> None:
+        """Remove a folder and everything below it; one that is missing is fine.
+
+        Raises
+        ------
+        ValueError
+            The key is empty, or not a plain path.
+        StorageError
+            It is something else than a folder, such as a link to one; or it failed.
+        AccessDeniedError
+        """
+        raise StorageError(f"{self.url}{key}: this storage is read-only")
+
+    @property
+    def has_locks(self) -> bool:
+        """Whether `exclusive` can keep writers apart."""
+        return False
+
+    def exclusive(self, key: str) -> AbstractContextManager[None]:
+        """Keep everybody else who asks for the same key waiting, threads and processes.
+
+        It is advice among those who ask: `put` and `delete` do not. One thread that asks twice
+        waits for itself for ever.
+
+        Raises
+        ------
+        StorageError
+            Writers cannot be kept apart here, see `has_locks`.
+        AccessDeniedError
+        """
+        raise StorageError(
+            f"{self.url}{key}: a part of an object can only be replaced where writers can be kept "
+            "apart: local disks; write whole objects instead"
+        )
+
+
+def suffix_of(encoding: str | None, address: str) -> str:
+    """What a compression adds to the name of an object, of which `address` is for the message.
+
+    Examples
+    --------
+    >>> suffix_of("zstd", "a"), suffix_of(None, "a")
+    ('.zstd', '')
+    """
+    for suffix, declared in VARIANTS.items():
+        if declared == encoding:
+            return suffix
+    known = sorted(set(SUFFIXES.values()))
+    raise UnsupportedEncodingError(
+        f"{address}: compression {encoding!r}, expected None or one of {known}"
+    )
+
+
+def without_suffix(name: str) -> tuple[str, str]:
+    """The name of an object and the suffix of this variant.
+
+    Examples
+    --------
+    >>> without_suffix("0-64_0-64_0-64.gz"), without_suffix("00.shard")
+    (('0-64_0-64_0-64', '.gz'), ('00.shard', ''))
+    """
+    for suffix in SUFFIXES:
+        if name.endswith(suffix):
+            return name.removesuffix(suffix), suffix
+    return name, ""
+
+
+def check_folder_key(key: str) -> None:
+    """Refuse to delete what is not a folder inside of the store."""
+    if not key or resolve("", key) != key:
+        raise ValueError(f"delete_tree({key!r}): expected the plain key of a folder")
 
 
 def resolve(directory: str, relative: str) -> str:

@@ -2,19 +2,32 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Mapping
+from collections.abc import Hashable, Iterable, Iterator, Mapping
+from contextlib import AbstractContextManager, suppress
 from dataclasses import dataclass, field
 from typing import Any
 
-from xprecomputed.codecs import SUFFIXES
+from xprecomputed.codecs import SUFFIXES, Bytes
 from xprecomputed.errors import (
     AccessDeniedError,
     CorruptDataError,
     InvalidURLError,
     MissingDependencyError,
     StorageError,
+    UnsupportedEncodingError,
 )
-from xprecomputed.storage.base import Blob, Storage
+from xprecomputed.storage._locks import memory_lock
+from xprecomputed.storage._remote import abandon, explained, nbytes_of, remove
+from xprecomputed.storage.base import (
+    LAST_READ_FIRST,
+    VARIANTS,
+    Blob,
+    Entry,
+    Storage,
+    check_folder_key,
+    suffix_of,
+    without_suffix,
+)
 from xprecomputed.tracing import record_request
 
 __all__ = ["FsspecStorage", "fsspec_location"]
@@ -23,11 +36,16 @@ __all__ = ["FsspecStorage", "fsspec_location"]
 WITH_HEADERS = frozenset({"http", "https", "s3", "s3a", "gs", "gcs", "az", "abfs", "abfss"})
 #: Stores whose first path component is a bucket, which no key may leave.
 WITH_BUCKETS = WITH_HEADERS - {"http", "https"}
+#: Links of a chain that go on giving what was there before a write.
+CACHES = frozenset({"simplecache", "filecache", "blockcache", "cached"})
 
 
 @dataclass(frozen=True, slots=True)
 class FsspecStorage(Storage):
     """A file system of fsspec from `root` on.
+
+    A write to a bucket or to memory is whole or does not happen. Others (``ftp``, ``smb``, …)
+    are as good as the file system: what fails half-way can leave a part.
 
     Parameters
     ----------
@@ -98,6 +116,185 @@ class FsspecStorage(Storage):
         except FileNotFoundError:
             return None
         return found["size"], found["created"]
+
+    def size(self, key: str) -> int | None:  # noqa: D102
+        address = self.shown + key
+        record_request(address, 0)
+        for suffix in self._variants:
+            with explained(address, "asked for its size"):
+                found = self._info(self.root + key + suffix)
+            if found is not None:
+                return nbytes_of(found, address)
+        return None
+
+    def list_dir(self, key: str) -> Iterator[Entry]:  # noqa: D102
+        address = self.shown + key
+        if self._is_web:
+            raise StorageError(f"{address}: {self._protocol} has no listings")
+        record_request(address, 0)
+        folder = (self.root + key).rstrip("/")
+        fs = self._fs
+        with explained(address, "listed"):
+            fs.invalidate_cache(folder)  # others write too
+            try:
+                listed = fs.ls(folder, detail=True)
+            except (FileNotFoundError, NotADirectoryError):
+                return
+        entries: dict[str, tuple[int, Entry]] = {}
+        for each in listed:
+            parent, _, stored = each["name"].rpartition("/")
+            if each["type"] != "file" or parent.strip("/") != folder.strip("/"):
+                continue
+            name, suffix = (stored, "") if self._has_headers else without_suffix(stored)
+            if name and not name.startswith("."):
+                entry = Entry(name, nbytes_of(each, f"{address}/{name}"), VARIANTS[suffix])
+                read_as = list(VARIANTS).index(suffix)
+                if name not in entries or read_as < entries[name][0]:
+                    entries[name] = read_as, entry
+        yield from (entry for _, entry in entries.values())
+
+    def put(  # noqa: D102
+        self,
+        key: str,
+        data: Bytes,
+        *,
+        encoding: str | None = None,
+        cache_control: str | None = None,
+    ) -> None:
+        address = self.shown + key
+        suffix = suffix_of(encoding, address)
+        fs = self._to_write(address)
+        if self._has_headers and (encoding is not None or cache_control is not None):
+            header = "Cache-Control" if encoding is None else "Content-Encoding"
+            cure = "cache_control=None" if encoding is None else "compression=None"
+            raise UnsupportedEncodingError(
+                f"{address}: fsspec cannot set the header {header} on {self._protocol}; use {cure}"
+            )
+        path = self.root + key
+        with explained(address, "written"):
+            self._make_folder(fs, path)
+            fs.pipe_file(path + suffix, bytes(data))
+        self._remove_others(fs, key, suffix)
+        record_request(address, memoryview(data).nbytes)
+
+    def put_parts(self, key: str, parts: Iterable[Bytes]) -> None:  # noqa: D102
+        address = self.shown + key
+        fs = self._to_write(address)
+        if self._in_memory:
+            return self.put(key, b"".join(parts))  # where it would be seen half-written
+        path = self.root + key
+        nbytes = 0
+        with explained(address, "written"):
+            self._make_folder(fs, path)
+            file = fs.open(path, "wb")
+        try:
+            for part in parts:
+                with explained(address, "written"):
+                    file.write(part)
+                nbytes += memoryview(part).nbytes
+            with explained(address, "written"):
+                file.close()
+        except BaseException:
+            abandon(fs, file, path, closing_completes=self._has_headers)
+            raise
+        self._remove_others(fs, key, "")
+        record_request(address, nbytes)
+        return None
+
+    def delete(self, key: str) -> bool:  # noqa: D102
+        address = self.shown + key
+        fs = self._to_write(address)
+        with explained(address, "deleted"):
+            removed = [
+                self._info(self.root + key + suffix) is not None
+                and remove(fs, self.root + key + suffix)
+                for suffix in reversed(self._variants)
+            ]
+        record_request(address, 0)
+        return any(removed)
+
+    def delete_tree(self, key: str) -> None:  # noqa: D102
+        check_folder_key(key)
+        address, path = self.shown + key, self.root + key
+        fs = self._to_write(address)
+        with explained(address, "deleted"), suppress(FileNotFoundError):
+            if fs.isfile(path):
+                raise StorageError(f"{address}: not a folder, so nothing is deleted")
+            fs.invalidate_cache(path)  # others write too
+            if self._in_memory:  # whose rm() walks through all names for each one
+                for each in fs.find(path):
+                    remove(fs, each)
+            fs.rm(path, recursive=True)
+        record_request(address, 0)
+
+    @property
+    def has_locks(self) -> bool:  # noqa: D102
+        return self._in_memory
+
+    def exclusive(self, key: str) -> AbstractContextManager[None]:  # noqa: D102
+        if not self.has_locks:
+            return Storage.exclusive(self, key)
+        return memory_lock((self.root + key).lstrip("/"))  # which is one object
+
+    @property
+    def _in_memory(self) -> bool:
+        """Without anything in between, where `is_local` allows a chain."""
+        return self.opened.startswith("memory://")
+
+    @property
+    def _is_web(self) -> bool:
+        return self._protocol in ("http", "https")
+
+    @property
+    def _has_headers(self) -> bool:
+        return self._protocol in WITH_HEADERS
+
+    @property
+    def _variants(self) -> tuple[str, ...]:
+        return ("",) if self._has_headers else tuple(VARIANTS)
+
+    def _to_write(self, address: str) -> Any:
+        """The file system, if it may be written."""
+        links = {link.partition("://")[0] for link in self.opened.split("::")}
+        if self._is_web:
+            raise StorageError(f"{address}: {self._protocol} is read-only")
+        if links & CACHES:
+            raise StorageError(
+                f"{address}: cannot be written through {sorted(links & CACHES)[0]}, which would go "
+                "on giving what was there before; write without it"
+            )
+        return self._fs
+
+    def _make_folder(self, fs: Any, path: str) -> None:
+        folder = path.rpartition("/")[0]
+        if folder and not self._in_memory and not self._has_headers:
+            with suppress(NotImplementedError):
+                fs.makedirs(folder, exist_ok=True)
+
+    def _info(self, path: str) -> dict[str, Any] | None:
+        """What the file system knows of a file, None where there is none."""
+        fs = self._fs
+        try:
+            if self._in_memory:  # whose info() walks through all names
+                return dict(fs.ls(path)[0]) if fs.isfile(path) else None
+            fs.invalidate_cache(path)  # others write too
+            found = fs.info(path)
+        except (FileNotFoundError, NotADirectoryError):
+            return None
+        return dict(found) if found["type"] == "file" else None
+
+    def _remove_others(self, fs: Any, key: str, suffix: str) -> None:
+        if self._has_headers:
+            return
+        address, path = self.shown + key, self.root + key
+        with explained(address, "rid of its other variants"):
+            removed = [remove(fs, path + other) for other in LAST_READ_FIRST if other != suffix]
+            gone = any(removed) and self._info(path + suffix) is None
+        if gone:
+            raise StorageError(
+                f"{address}: another writer has removed it meanwhile, or stored it with another "
+                "compression; write it again"
+            )
 
     def _ask(self, key: str, start: int | None, stop: int | None) -> bytes | None:
         address = f"{self.shown}{key}"

@@ -5,31 +5,53 @@ from __future__ import annotations
 import os
 import stat
 import warnings
-from collections.abc import Hashable
+from collections.abc import Hashable, Iterable, Iterator
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
 
-from xprecomputed.codecs import SUFFIXES
+from xprecomputed.codecs import SUFFIXES, Bytes
 from xprecomputed.errors import (
     AccessDeniedError,
     CorruptDataError,
     PrecomputedWarning,
     StorageError,
 )
-from xprecomputed.storage.base import Blob, Storage
+from xprecomputed.storage._files import (
+    BINARY,
+    MOST_AT_ONCE,
+    explained,
+    remove,
+    remove_tree,
+    replacing,
+)
+from xprecomputed.storage._locks import HAS_FILE_LOCKS, file_lock
+from xprecomputed.storage.base import (
+    LAST_READ_FIRST,
+    VARIANTS,
+    Blob,
+    Entry,
+    Storage,
+    check_folder_key,
+    suffix_of,
+    without_suffix,
+)
 from xprecomputed.tracing import record_request
 
 __all__ = ["LocalStorage"]
 
-# O_NONBLOCK: a named pipe in place of a chunk must not block; O_BINARY exists on Windows only
-FLAGS = os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)
-# one system call reads at most 2 GiB
-MOST_AT_ONCE = 1 << 30
+# O_NONBLOCK: a named pipe in place of a chunk must not block
+FLAGS = os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | BINARY
 
 
 @dataclass(frozen=True, slots=True)
 class LocalStorage(Storage):
     """The folder tree below `root`.
+
+    A write goes to a file ``.NAME.PID-RANDOM.tmp`` in the same folder and is renamed, so that
+    others find the old object or the new one. A process that is killed leaves that file behind,
+    which nothing here reads or lists. Nothing waits for the disk: after a power cut an object
+    that was just written can be empty, and is then reported as corrupt.
 
     Parameters
     ----------
@@ -54,26 +76,24 @@ class LocalStorage(Storage):
         because one of them is stale.
         """
         path = self.root + key
-        data = self._read(path, 0, None, max_bytes)
-        if data is not None:
-            self._warn_of_variants(path)
-            record_request(path, len(data))
-            return Blob(data)
-        for suffix, encoding in SUFFIXES.items():
-            data = self._read(path + suffix, 0, None, max_bytes)
-            if data is not None:
-                record_request(path, len(data))
-                return Blob(data, encoding)
-        record_request(path, 0)
-        self._refuse_dangling(path)
-        return None
+        while True:
+            for suffix, encoding in VARIANTS.items():
+                data = self._read(path + suffix, 0, None, max_bytes)
+                if data is not None:
+                    if not suffix:
+                        self._warn_of_variants(path)
+                    record_request(path, len(data))
+                    return Blob(data, encoding)
+            if not self._came_up(path):
+                record_request(path, 0)
+                return None
 
     def get_range(self, key: str, start: int, stop: int) -> bytes | None:  # noqa: D102
         path = self.root + key
         data = self._read(path, start, stop, None)
         record_request(path, len(data or b""))
         if data is None:
-            self._refuse_dangling(path)
+            self._came_up(path)
             for suffix, encoding in SUFFIXES.items():
                 if os.path.exists(path + suffix):
                     raise CorruptDataError(
@@ -89,6 +109,107 @@ class LocalStorage(Storage):
         except OSError:
             return None
         return found.st_ino, found.st_size, found.st_mtime_ns
+
+    def size(self, key: str) -> int | None:  # noqa: D102
+        path = self.root + key
+        record_request(path, 0)
+        while True:
+            for suffix in VARIANTS:
+                with explained(path):
+                    try:
+                        found = os.stat(path + suffix)
+                    except (FileNotFoundError, NotADirectoryError):
+                        continue
+                if stat.S_ISREG(found.st_mode):
+                    return found.st_size
+            if not self._came_up(path):
+                return None
+
+    def list_dir(self, key: str) -> Iterator[Entry]:  # noqa: D102
+        folder = self.root + key
+        record_request(folder, 0)
+        with explained(folder):
+            try:
+                entries = os.scandir(folder)
+            except (FileNotFoundError, NotADirectoryError):
+                return
+            with entries:
+                for each in entries:
+                    name, suffix = without_suffix(each.name)
+                    if name.startswith(".") or self._is_stale(f"{folder}/{name}", suffix):
+                        continue
+                    nbytes = self._nbytes(each)
+                    if nbytes is not None:
+                        yield Entry(name, nbytes, VARIANTS[suffix])
+
+    def put(  # noqa: D102
+        self,
+        key: str,
+        data: Bytes,
+        *,
+        encoding: str | None = None,
+        cache_control: str | None = None,
+    ) -> None:
+        del cache_control  # files have no headers
+        path = self.root + key
+        suffix = suffix_of(encoding, path)
+        with replacing(path + suffix) as write:
+            write(data)
+        self._remove_others(path, suffix)
+        record_request(path, memoryview(data).nbytes)
+
+    def put_parts(self, key: str, parts: Iterable[Bytes]) -> None:  # noqa: D102
+        path = self.root + key
+        nbytes = 0
+        with replacing(path) as write:
+            for part in parts:
+                write(part)
+                nbytes += memoryview(part).nbytes
+        self._remove_others(path, "")
+        record_request(path, nbytes)
+
+    def delete(self, key: str) -> bool:  # noqa: D102
+        path = self.root + key
+        removed = [remove(path + suffix) for suffix in LAST_READ_FIRST]
+        record_request(path, 0)
+        return any(removed)
+
+    def delete_tree(self, key: str) -> None:  # noqa: D102
+        check_folder_key(key)
+        remove_tree(self.root + key)
+        record_request(self.root + key, 0)
+
+    @property
+    def has_locks(self) -> bool:  # noqa: D102
+        return HAS_FILE_LOCKS
+
+    def exclusive(self, key: str) -> AbstractContextManager[None]:  # noqa: D102
+        if not self.has_locks:
+            return Storage.exclusive(self, key)
+        return file_lock(self.root + key)
+
+    def _remove_others(self, path: str, suffix: str) -> None:
+        removed = [remove(path + other) for other in LAST_READ_FIRST if other != suffix]
+        if any(removed) and not os.path.lexists(path + suffix):
+            raise StorageError(
+                f"{path}: another writer has removed it meanwhile, or stored it with another "
+                "compression; write it again"
+            )
+
+    def _is_stale(self, path: str, suffix: str) -> bool:
+        """Whether another variant is read instead."""
+        before = list(VARIANTS)[: list(VARIANTS).index(suffix)]
+        return any(os.path.lexists(path + other) for other in before)
+
+    def _nbytes(self, entry: os.DirEntry[str]) -> int | None:
+        """Size of a file; None if it is something else, or was removed meanwhile."""
+        try:
+            found = entry.stat()
+        except FileNotFoundError:
+            if entry.is_symlink():
+                raise _dangling(entry.path) from None
+            return None
+        return found.st_size if stat.S_ISREG(found.st_mode) else None
 
     def _read(self, path: str, start: int, stop: int | None, max_bytes: int | None) -> bytes | None:
         try:
@@ -128,13 +249,21 @@ class LocalStorage(Storage):
                     stacklevel=3,
                 )
 
-    def _refuse_dangling(self, path: str) -> None:
-        # git-annex and the like leave links whose contents were not fetched: not a hole
-        for variant in (path, *(path + suffix for suffix in SUFFIXES)):
-            if os.path.islink(variant):
-                raise StorageError(
-                    f"{variant}: a link to {os.readlink(variant)}, which is not there"
-                )
+    def _came_up(self, path: str) -> bool:
+        """Whether a missing file is there after all: while we looked it got another suffix."""
+        for variant in (path + suffix for suffix in VARIANTS):
+            if os.path.lexists(variant):
+                if os.path.isfile(variant):
+                    return True
+                # git-annex and the like leave links whose contents were not fetched: not a hole
+                if os.path.islink(variant) and not os.path.exists(variant):
+                    raise _dangling(variant)
+        return False
+
+
+def _dangling(path: str) -> StorageError:
+    with explained(path):
+        return StorageError(f"{path}: a link to {os.readlink(path)}, which is not there")
 
 
 def _read_all(handle: int, start: int, stop: int) -> bytes:

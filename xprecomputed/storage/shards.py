@@ -6,7 +6,7 @@ range of values; indexes stay in a byte-bounded cache. Fact: format reference 4.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable, Iterable, Iterator
+from collections.abc import Callable, Hashable, Iterator
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -22,7 +22,7 @@ from xprecomputed.shard_format import MinishardIndex, locate, minishard_range, s
 from xprecomputed.storage.base import Location
 from xprecomputed.storage.cache import index_cache
 
-__all__ = ["Deliver", "ShardedValues", "workers_for"]
+__all__ = ["Deliver", "Found", "ShardedValues", "workers_for"]
 
 #: Called with the position of a key in the batch and its stored value, or None if absent.
 Deliver = Callable[[int, Bytes | None], None]
@@ -58,6 +58,25 @@ class _Fetch:
     start: int
     stop: int
     values: list[_Value]
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """Where the values of some keys lie; arrays with one element a key.
+
+    Parameters
+    ----------
+    shards : ndarray of uint64
+    starts, stops : ndarray of int64
+        The file range; -1 where there is no value.
+    versions : dict
+        Fingerprints of the shards when their indexes were read.
+    """
+
+    shards: NDArray[np.uint64]
+    starts: NDArray[np.int64]
+    stops: NDArray[np.int64]
+    versions: dict[int, Hashable]
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,34 +119,58 @@ class ShardedValues:
         ------
         CorruptDataError, AccessDeniedError, StorageError
         """
-        places = locate(self.spec, keys)
-        workers = workers_for(self.directory)
         threads = get_options().decode_threads
-        groups = _group(places.shards, places.minishards)
-        versions = self._versions(groups)
-        indexes = self._minishard_indexes(list(groups), workers)
+        found = self.find(keys)
         values: dict[int, list[_Value]] = {}
-        for minishard, positions in groups.items():
-            found = _look_up(indexes[minishard], keys[positions], positions)
-            for value in found:
-                if value.start < 0:
-                    deliver(value.position, None)
-                else:
-                    self._check_range(minishard.shard, value, max_value_bytes)
-                    values.setdefault(minishard.shard, []).append(value)
+        for position, (shard, start, stop) in enumerate(
+            zip(found.shards.tolist(), found.starts.tolist(), found.stops.tolist(), strict=True)
+        ):
+            if start < 0:
+                deliver(position, None)
+            else:
+                value = _Value(position, start, stop)
+                self._check_range(shard, value, max_value_bytes)
+                values.setdefault(shard, []).append(value)
         run_bounded(
             _coalesce(values),
             lambda fetch: self._fetch(fetch, deliver, max_value_bytes),
-            workers=workers,
+            workers=workers_for(self.directory),
             cost=lambda fetch: (
                 fetch.stop - fetch.start + held_bytes * min(len(fetch.values), threads)
             ),
         )
         # an index of the file before and values of the one after could pass for data
-        if self._versions(groups) != versions:
+        if self._versions(found.shards) != found.versions:
             raise StorageError(
                 f"{self.directory.url}: a shard was replaced while it was read; read again"
             )
+
+    def find(self, keys: NDArray[np.uint64]) -> Found:
+        """Where the values of keys lie; reads indexes only.
+
+        Raises
+        ------
+        CorruptDataError, AccessDeniedError, StorageError
+        """
+        places = locate(self.spec, keys)
+        groups = _group(places.shards, places.minishards)
+        versions = self._versions(places.shards)
+        indexes = self._minishard_indexes(list(groups), workers_for(self.directory))
+        starts = np.full(len(keys), -1, np.int64)
+        stops = starts.copy()
+        for minishard, positions in groups.items():
+            index = indexes[minishard]
+            if index is not None:
+                at = index.find(keys[positions])
+                there = positions[at >= 0]
+                starts[there], stops[there] = index.starts[at[at >= 0]], index.stops[at[at >= 0]]
+        return Found(places.shards, starts, stops, versions)
+
+    def stored(self, found: Found, position: int) -> bytes:
+        """One value as stored, before ``data_encoding`` is undone; of those that were found."""
+        name = shard_name(self.spec, int(found.shards[position]))
+        start, stop = int(found.starts[position]), int(found.stops[position])
+        return self._exact_range(self._key(name), start, stop, f"{self._url(name)}: values")
 
     def place_of(self, key: int) -> str:
         """Where a key should be, for messages."""
@@ -135,10 +178,12 @@ class ShardedValues:
         name = shard_name(self.spec, int(places.shards[0]))
         return f"{self._url(name)}, minishard {int(places.minishards[0])}, key {key}"
 
-    def _versions(self, minishards: Iterable[_Minishard]) -> dict[int, Hashable]:
-        shards = {minishard.shard for minishard in minishards}
+    def _versions(self, shards: NDArray[np.uint64]) -> dict[int, Hashable]:
         fingerprint = self.directory.storage.fingerprint
-        return {shard: fingerprint(self._key(shard_name(self.spec, shard))) for shard in shards}
+        return {
+            shard: fingerprint(self._key(shard_name(self.spec, shard)))
+            for shard in np.unique(shards).tolist()
+        }
 
     def _url(self, name: str) -> str:
         return f"{self.directory.url}/{name}"
@@ -296,21 +341,6 @@ def _group(
         for begin, end in zip([0, *changes], [*changes, len(order)], strict=True)
         if begin < end
     }
-
-
-def _look_up(
-    index: MinishardIndex | None, keys: NDArray[np.uint64], positions: NDArray[np.int64]
-) -> list[_Value]:
-    """Each position with its file range; a start of -1 says that there is no value."""
-    if index is None:
-        return [_Value(int(position), -1, -1) for position in positions]
-    at = index.find(keys)
-    return [
-        _Value(int(position), int(index.starts[i]), int(index.stops[i]))
-        if i >= 0
-        else _Value(int(position), -1, -1)
-        for position, i in zip(positions, at, strict=True)
-    ]
 
 
 def _coalesce(values: dict[int, list[_Value]]) -> Iterator[_Fetch]:

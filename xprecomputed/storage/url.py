@@ -36,6 +36,8 @@ def strip_format(url: str | os.PathLike[str]) -> str:
     """
     text = os.fspath(url).strip().removeprefix(PREFIX)
     bare = text.rstrip("/").removesuffix(SUFFIX).rstrip("/").removesuffix("/info").rstrip("/")
+    if bare.endswith(":") and text.startswith(bare + "//"):
+        return bare + "//"  # of a protocol, which is no local folder
     return bare or text[:1]  # the root itself
 
 

@@ -6,11 +6,13 @@ what crosses processes is this small frozen value.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, field
+from typing import Any, Protocol, TypeAlias
 
 import numpy as np
+from numpy.typing import ArrayLike, NDArray
 
 from xprecomputed.codecs import (
     GZIP_MAGIC,
@@ -36,7 +38,9 @@ from xprecomputed.storage import Location, ShardedValues, workers_for
 from xprecomputed.tracing import record_filled
 from xprecomputed.volume.plan import ChunkTask, Indexer, OuterPlan, PointPlan
 
-__all__ = ["ScaleReader"]
+__all__ = ["ScaleReader", "merged_counts"]
+
+Counts: TypeAlias = "tuple[Array, NDArray[np.int64]]"
 
 #: Decoding takes the stored bytes, maybe their decompressed form, and a decoded temporary.
 COPIES = 2
@@ -111,6 +115,12 @@ class ScaleReader:
         OutOfBoundsError
             The box is not inside the scale.
         """
+        plan = self._plan(box)
+        out = np.empty(plan.shape, self.dtype)
+        self._run(plan, _Paste(self, out))
+        return out
+
+    def _plan(self, box: Box) -> OuterPlan:
         if not self.scale.bounds.contains(box):
             raise OutOfBoundsError(
                 f"{self.directory.url}: box {box} is not inside {self.scale.bounds} "
@@ -120,7 +130,7 @@ class ScaleReader:
             slice(a - o, max(b, a) - o, 1)
             for a, b, o in zip(box.start, box.stop, self.scale.voxel_offset, strict=True)
         )
-        return self.read(slice(0, self.num_channels, 1), z, y, x)
+        return OuterPlan(self.scale.grid, slice(0, self.num_channels, 1), z, y, x)
 
     def read(self, channel: Indexer, z: Indexer, y: Indexer, x: Indexer) -> Array:
         """An orthogonal selection: every combination of the four indexers.
@@ -136,7 +146,7 @@ class ScaleReader:
         """
         plan = OuterPlan(self.scale.grid, channel, z, y, x)
         out = np.empty(plan.shape, self.dtype)
-        self._run(plan, out)
+        self._run(plan, _Paste(self, out))
         return out
 
     def read_points(self, indexers: Sequence[Indexer], paired: Sequence[int]) -> Array:
@@ -156,10 +166,41 @@ class ScaleReader:
         """
         plan = PointPlan(self.scale.grid, indexers, paired)
         out = np.empty(plan.shape, self.dtype)
-        self._run(plan, out)
+        self._run(plan, _Paste(self, out))
         return out
 
-    def _run(self, plan: OuterPlan | PointPlan, out: Array) -> None:
+    def stored_bytes(self, box: Box) -> dict[Box, bytes]:
+        """The encoded bytes of the chunks that touch an absolute box, nothing decoded.
+
+        What lies around them (gzip of a whole object, ``data_encoding`` of a shard) is undone.
+
+        Returns
+        -------
+        dict of Box to bytes
+            By the chunk's own box; chunks that are not stored are not in it.
+
+        Raises
+        ------
+        OutOfBoundsError, CorruptDataError, AccessDeniedError, StorageError
+        """
+        sink = _Keep(self)
+        self._run(self._plan(box), sink)
+        return sink.found
+
+    def count_labels(self, box: Box) -> tuple[Array, NDArray[np.int64]]:
+        """The values in an absolute box, ascending, and how many voxels have each.
+
+        Chunk by chunk, and without decoding where the codec can count.
+
+        Returns
+        -------
+        ndarray of the layer's data type, ndarray of int64
+        """
+        sink = _Count(self)
+        self._run(self._plan(box), sink)
+        return merged_counts(sink.parts, self.dtype)
+
+    def _run(self, plan: OuterPlan | PointPlan, sink: _Sink) -> None:
         if not len(plan):
             return
         if self.instead:
@@ -167,27 +208,27 @@ class ScaleReader:
                 f"{self.directory.url}: this mip is a placeholder without data; {self.instead}"
             )
         if self.scale.sharding is None:
-            self._read_chunks(plan, len(plan), out)
+            self._read_chunks(plan, len(plan), sink)
         else:
-            self._read_shards(list(plan), out)
+            self._read_shards(list(plan), sink)
 
-    def _read_chunks(self, plan: Iterable[ChunkTask], count: int, out: Array) -> None:
-        held = COPIES * self._chunk_spec((0, 0, 0)).nbytes
+    def _read_chunks(self, plan: Iterable[ChunkTask], count: int, sink: _Sink) -> None:
+        held = COPIES * self.chunk_spec((0, 0, 0)).nbytes
         run_bounded(
             plan,
-            lambda task: self._read_chunk(task, out),
+            lambda task: self._read_chunk(task, sink),
             workers=min(workers_for(self.directory), count),
             cost=lambda _: held,
         )
 
-    def _read_chunk(self, task: ChunkTask, out: Array) -> None:
-        chunk = self._chunk_spec(task.cell)
+    def _read_chunk(self, task: ChunkTask, sink: _Sink) -> None:
+        chunk = self.chunk_spec(task.cell)
         place = self.directory.child(self.scale.grid.name(task.cell))
         limit = self.codec.max_encoded_bytes(chunk)
         # a compressed object may be a little longer than its contents
         blob = self.directory.storage.get(place.key, limit + (limit >> 4) + 4096)
         if blob is None:
-            self._fill(task, out, place.url)
+            sink.miss(task, place.url)
             return
         try:
             with decode_slot():
@@ -196,23 +237,23 @@ class ScaleReader:
                     data = decompress(data, blob.encoding, limit)
                 elif data[:2] == GZIP_MAGIC and self.codec.is_impossible(data, chunk):
                     data = decompress(data, "gzip", limit)
-                self._paste(data, chunk, task, out)
+                self._take(data, chunk, task, sink)
         except CorruptDataError as error:
             raise CorruptDataError(f"{place.url}: {error}") from None
 
-    def _read_shards(self, tasks: list[ChunkTask], out: Array) -> None:
-        keys = self._morton().encode([task.cell for task in tasks])
-        values = self._values()
-        chunk = self._chunk_spec((0, 0, 0))
+    def _read_shards(self, tasks: list[ChunkTask], sink: _Sink) -> None:
+        keys = self.keys([task.cell for task in tasks])
+        values = self.sharded_values()
+        chunk = self.chunk_spec((0, 0, 0))
 
         def deliver(position: int, data: Bytes | None) -> None:
             task = tasks[position]
             if data is None:
-                self._fill(task, out, values.place_of(int(keys[position])))
+                sink.miss(task, values.place_of(int(keys[position])))
                 return
             try:
                 with decode_slot():
-                    self._paste(data, self._chunk_spec(task.cell), task, out)
+                    self._take(data, self.chunk_spec(task.cell), task, sink)
             except CorruptDataError as error:
                 raise CorruptDataError(
                     f"{values.place_of(int(keys[position]))}, chunk "
@@ -226,27 +267,13 @@ class ScaleReader:
             held_bytes=COPIES * chunk.nbytes,
         )
 
-    def _paste(self, data: Bytes, chunk: ChunkSpec, task: ChunkTask, out: Array) -> None:
+    def _take(self, data: Bytes, chunk: ChunkSpec, task: ChunkTask, sink: _Sink) -> None:
         if not len(data):
             raise CorruptDataError("an object of zero bytes")
-        if task.source is None:
-            self.codec.decode_into(data, chunk, task.region, out[task.target])
-            return
-        part = np.empty([each.stop - each.start for each in task.region], self.dtype)
-        self.codec.decode_into(data, chunk, task.region, part)
-        out[task.target] = part[task.source]
+        sink.take(data, chunk, task)
 
-    def _fill(self, task: ChunkTask, out: Array, address: str) -> None:
-        if not self.fill_missing:
-            box = self.scale.grid.chunk_box(task.cell)
-            raise ChunkMissingError(
-                f"{address}: the chunk of voxels {box} is not stored. If holes are background, "
-                "open with fill_missing=True"
-            )
-        out[task.target] = 0
-        record_filled(1)
-
-    def _chunk_spec(self, cell: Triple) -> ChunkSpec:
+    def chunk_spec(self, cell: Triple) -> ChunkSpec:
+        """Shape and type of the chunk at a grid position."""
         x, y, z = self.scale.grid.chunk_shape(cell)
         return ChunkSpec((self.num_channels, z, y, x), self.dtype)
 
@@ -256,7 +283,12 @@ class ScaleReader:
         except InvalidInfoError as error:
             raise InvalidInfoError(f"{self.directory.url}: {error}") from None
 
-    def _values(self) -> ShardedValues:
+    def keys(self, cells: ArrayLike) -> NDArray[np.uint64]:
+        """The keys of chunks at grid positions, shape (N, 3), of a sharded scale."""
+        return self._morton().encode(cells)
+
+    def sharded_values(self) -> ShardedValues:
+        """The chunks of a sharded scale by key."""
         spec = self.scale.sharding
         if spec is None:  # pragma: no cover - the caller has looked
             raise ValueError("not sharded")
@@ -276,6 +308,88 @@ class ScaleReader:
             " (CloudVolume and Igneous store one encoded background chunk for all extents of a "
             "shard unless delete_black_uploads is set; this edge chunk may be such a one)"
         )
+
+
+class _Sink(Protocol):
+    """What becomes of the chunks of a read; called from several threads."""
+
+    def take(self, data: Bytes, chunk: ChunkSpec, task: ChunkTask) -> None: ...
+    def miss(self, task: ChunkTask, address: str) -> None: ...
+
+
+def _may_fill(reader: ScaleReader, task: ChunkTask, address: str) -> None:
+    """The only place where a hole becomes zeros, or does not."""
+    if not reader.fill_missing:
+        box = reader.scale.grid.chunk_box(task.cell)
+        raise ChunkMissingError(
+            f"{address}: the chunk of voxels {box} is not stored. If holes are background, "
+            "open with fill_missing=True"
+        )
+    record_filled(1)
+
+
+@dataclass(frozen=True, slots=True)
+class _Paste:
+    """Decode into a result."""
+
+    reader: ScaleReader
+    out: Array
+
+    def take(self, data: Bytes, chunk: ChunkSpec, task: ChunkTask) -> None:
+        codec = self.reader.codec
+        if task.source is None:
+            codec.decode_into(data, chunk, task.region, self.out[task.target])
+            return
+        part = np.empty([each.stop - each.start for each in task.region], self.out.dtype)
+        codec.decode_into(data, chunk, task.region, part)
+        self.out[task.target] = part[task.source]
+
+    def miss(self, task: ChunkTask, address: str) -> None:
+        _may_fill(self.reader, task, address)
+        self.out[task.target] = 0
+
+
+@dataclass(frozen=True, slots=True)
+class _Keep:
+    """Hand the stored bytes out."""
+
+    reader: ScaleReader
+    found: dict[Box, bytes] = field(default_factory=dict)
+
+    def take(self, data: Bytes, chunk: ChunkSpec, task: ChunkTask) -> None:
+        if self.reader.codec.is_impossible(data, chunk):
+            raise CorruptDataError(f"the bytes are not {self.reader.scale.encoding}")
+        self.found[self.reader.scale.grid.chunk_box(task.cell)] = bytes(data)
+
+    def miss(self, task: ChunkTask, address: str) -> None:
+        pass
+
+
+@dataclass(frozen=True, slots=True)
+class _Count:
+    """Count the values."""
+
+    reader: ScaleReader
+    parts: list[Counts] = field(default_factory=list)
+
+    def take(self, data: Bytes, chunk: ChunkSpec, task: ChunkTask) -> None:
+        self.parts.append(self.reader.codec.unique(data, chunk, task.region))
+
+    def miss(self, task: ChunkTask, address: str) -> None:
+        _may_fill(self.reader, task, address)
+        voxels = math.prod(each.stop - each.start for each in task.region)
+        self.parts.append((np.zeros(1, self.reader.dtype), np.array([voxels])))
+
+
+def merged_counts(parts: Sequence[Counts], dtype: np.dtype[Any]) -> Counts:
+    """Values and counts of several parts as one, ascending."""
+    if not parts:
+        return np.zeros(0, dtype), np.zeros(0, np.int64)
+    values = np.concatenate([each for each, _ in parts])
+    ids, at = np.unique(values, return_inverse=True)
+    counts = np.zeros(len(ids), np.int64)
+    np.add.at(counts, at, np.concatenate([each for _, each in parts]))
+    return ids.astype(dtype.newbyteorder("="), copy=False), counts
 
 
 def _with_data(info: VolumeInfo) -> str:

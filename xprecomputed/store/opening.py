@@ -14,12 +14,17 @@ from xprecomputed.errors import InfoMissingError, InvalidInfoError
 from xprecomputed.grid import Box, Triple
 from xprecomputed.metadata import ScaleInfo, VolumeInfo, parse_json
 from xprecomputed.storage import Location, locate_url
-from xprecomputed.volume import ScaleReader
+from xprecomputed.store.toolbox import as_box, count_labels, coverage, delete_chunks
+from xprecomputed.volume import ScaleReader, ScaleWriter
+from xprecomputed.volume.layout import Sharding
 
 if TYPE_CHECKING:
     import xarray as xr
 
-__all__ = ["PrecomputedStore", "open_store", "reopen"]
+__all__ = ["PrecomputedStore", "open_store", "read_info", "reopen"]
+
+Mip = int | str | Sequence[float]
+AnyBox = Box | tuple[Triple, Triple]
 
 MAX_REDIRECTS = 10
 MAX_INFO_BYTES = 64 << 20
@@ -45,9 +50,7 @@ class PrecomputedStore:
         """The scales by mip, finest first; placeholders count."""
         return dict(enumerate(self.info.scales))
 
-    def reader(
-        self, mip: int | str | Sequence[float] = 0, *, fill_missing: bool = False
-    ) -> ScaleReader:
+    def reader(self, mip: Mip = 0, *, fill_missing: bool = False) -> ScaleReader:
         """The reader of one scale, named by index, resolution in nm (x, y, z) or key.
 
         Raises
@@ -60,8 +63,8 @@ class PrecomputedStore:
 
     def read(
         self,
-        box: Box | tuple[Triple, Triple],
-        mip: int | str | Sequence[float] = 0,
+        box: AnyBox,
+        mip: Mip = 0,
         *,
         fill_missing: bool = False,
     ) -> Array:
@@ -83,10 +86,172 @@ class PrecomputedStore:
         ------
         OutOfBoundsError, ChunkMissingError, CorruptDataError, AccessDeniedError, StorageError
         """
-        if not isinstance(box, Box):
-            (x0, y0, z0), (x1, y1, z1) = box
-            box = Box((int(x0), int(y0), int(z0)), (int(x1), int(y1), int(z1)))
-        return self.reader(mip, fill_missing=fill_missing).read_box(box)
+        reader = self.reader(mip, fill_missing=fill_missing)
+        return reader.read_box(as_box(box, reader.scale.bounds))
+
+    def stored_bytes(self, mip: Mip = 0, box: AnyBox | None = None) -> dict[Box, bytes]:
+        """The encoded bytes of chunks, as the codec made them; nothing is decoded.
+
+        What lies around them (gzip of a whole object, ``data_encoding`` of a shard) is undone.
+
+        Parameters
+        ----------
+        mip : int, str or sequence of three numbers
+        box : Box or ((x0, y0, z0), (x1, y1, z1)), optional
+            Chunks that touch it, in absolute voxels of that mip; all by default.
+
+        Returns
+        -------
+        dict of Box to bytes
+            By the chunk's own, clipped box. Chunks that are not stored are not in it.
+
+        Raises
+        ------
+        OutOfBoundsError, CorruptDataError, AccessDeniedError, StorageError
+        """
+        reader = self.reader(mip)
+        return reader.stored_bytes(as_box(box, reader.scale.bounds))
+
+    def exists(self, mip: Mip = 0, box: AnyBox | None = None) -> xr.DataArray:
+        """Whether each chunk that touches a box is stored; no chunk is read.
+
+        Parameters
+        ----------
+        mip : int, str or sequence of three numbers
+        box : Box or ((x0, y0, z0), (x1, y1, z1)), optional
+            Absolute voxels of that mip; the whole mip by default.
+
+        Returns
+        -------
+        DataArray of bool, dims (z, y, x), one element a chunk
+            Labelled by chunk centres in nm; ``x_voxel``, ``y_voxel``, ``z_voxel`` are the first
+            absolute voxels.
+
+        Raises
+        ------
+        OutOfBoundsError, CorruptDataError, AccessDeniedError, StorageError
+
+        Examples
+        --------
+        >>> from xprecomputed import create_info, write_info
+        >>> info = create_info(size=(100, 100, 100), resolution=(8, 8, 40), data_type="uint8")
+        >>> write_info("memory://doc/exists", info).exists().values.any()
+        np.False_
+        """
+        reader = self.reader(mip)
+        return coverage(reader, as_box(box, reader.scale.bounds))
+
+    def has_data(self, mip: Mip = 0) -> xr.DataArray:
+        """`exists` for the whole chunk grid of a mip."""
+        return self.exists(mip)
+
+    def delete(self, mip: Mip, box: AnyBox) -> int:
+        """Delete the chunks of a box; of a shard that holds others, the rest is kept.
+
+        Parameters
+        ----------
+        mip : int, str or sequence of three numbers
+        box : Box or ((x0, y0, z0), (x1, y1, z1))
+            Absolute voxels of that mip, along chunk edges.
+
+        Returns
+        -------
+        int
+            Chunks that were there.
+
+        Raises
+        ------
+        AlignmentError
+            With the nearest box that is aligned.
+        OutOfBoundsError, AccessDeniedError, StorageError
+        """
+        writer = ScaleWriter(reader=self.reader(mip))
+        return delete_chunks(writer, as_box(box, writer.scale.bounds))
+
+    def unique(
+        self, box: AnyBox | None = None, mip: Mip = 0, *, fill_missing: bool = False
+    ) -> xr.DataArray:
+        """The labels in a box and how many voxels have each, through dask.
+
+        Block by block on the scheduler in force; a block of compressed_segmentation is counted
+        without being decoded.
+
+        Parameters
+        ----------
+        box : Box or ((x0, y0, z0), (x1, y1, z1)), optional
+            Absolute voxels of that mip; the whole mip by default.
+        mip : int, str or sequence of three numbers
+        fill_missing : bool
+            Count chunks that are definitely not stored as zeros.
+
+        Returns
+        -------
+        DataArray of int64, dim ``label``
+            Voxels of each label; the coordinate has the labels, ascending, in the layer's type.
+
+        Raises
+        ------
+        OutOfBoundsError, ChunkMissingError, CorruptDataError, AccessDeniedError, StorageError
+        """
+        import xarray
+
+        reader = self.reader(mip, fill_missing=fill_missing)
+        ids, counts = count_labels(reader, as_box(box, reader.scale.bounds))
+        return xarray.DataArray(counts, {"label": ids}, ("label",), name="voxels")
+
+    def add_scale(
+        self,
+        factor: Sequence[int] | None = None,
+        *,
+        sharding: Sharding = None,
+        **members: Any,
+    ) -> PrecomputedStore:
+        """Add a scale without data to ``info``.
+
+        Parameters
+        ----------
+        factor : sequence of three int, optional
+            Coarser than the last scale, x, y, z; by default as ``downsample=1`` chooses.
+        sharding : None, "auto", ShardingSpec or mapping
+        **members
+            Members of the new scale, such as ``chunk_sizes`` or ``key``, instead of those that
+            follow from the last scale.
+
+        Returns
+        -------
+        PrecomputedStore
+            With the new ``info``; this one keeps the old.
+
+        Raises
+        ------
+        LayerExistsError, InvalidInfoError, LayoutError
+        """
+        from xprecomputed.store.changes import add_scale
+
+        return add_scale(self, factor, sharding, members)
+
+    def drop_scale(self, mip: Mip, *, delete: bool = False) -> PrecomputedStore:
+        """Take a scale out of ``info``.
+
+        Parameters
+        ----------
+        mip : int, str or sequence of three numbers
+        delete : bool
+            Delete its objects as well.
+
+        Returns
+        -------
+        PrecomputedStore
+            With the new ``info``; this one keeps the old.
+
+        Raises
+        ------
+        LayoutError
+            It is the only one.
+        """
+        from xprecomputed.store.changes import drop_scale
+
+        return drop_scale(self, self.info.find_mip(mip), delete)
 
     def open_dataset(self, **options: Any) -> xr.Dataset:
         """``xr.open_dataset(self, engine="precomputed", **options)``."""
@@ -175,7 +340,12 @@ def _follow(
     seen = [location.url]
     home = location.storage.url
     while True:
-        document = _read_info(location)
+        document = read_info(location)
+        if document is None:
+            raise InfoMissingError(
+                f"{location.child('info').url}: there is no such object, so {location.url} is not "
+                f"a Precomputed volume{_parent_hint(location)}"
+            )
         target = document.get("redirect") if isinstance(document, dict) else None
         if not target:
             where = location.child("info").url
@@ -212,14 +382,12 @@ def _redirected(
     return following
 
 
-def _read_info(location: Location) -> Any:
+def read_info(location: Location) -> Any:
+    """The decoded document at a place, or None where there is none."""
     place = location.child("info")
     blob = location.storage.get(place.key, MAX_INFO_BYTES)
     if blob is None:
-        raise InfoMissingError(
-            f"{place.url}: there is no such object, so {location.url} is not a Precomputed volume"
-            + _parent_hint(location)
-        )
+        return None
     data = blob.data
     if blob.encoding is not None:
         data = decompress(data, blob.encoding, MAX_INFO_BYTES)

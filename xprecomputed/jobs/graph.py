@@ -1,0 +1,344 @@
+"""Writing as one dask graph: blocks to objects, blocks to pieces to shards, mip after mip.
+
+Every task may run twice and on any worker: it makes the same objects again.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from functools import partial
+from itertools import pairwise
+from typing import Any
+from uuid import uuid4
+
+import dask.array as da
+import numpy as np
+from dask.delayed import Delayed
+from dask.highlevelgraph import HighLevelGraph
+
+from xprecomputed.codecs import Array
+from xprecomputed.coords import AXES
+from xprecomputed.errors import LayoutError
+from xprecomputed.grid import Box, Triple
+from xprecomputed.jobs.describe import Described
+from xprecomputed.metadata import ScaleInfo
+from xprecomputed.options import get_options
+from xprecomputed.storage import Location
+from xprecomputed.volume import (
+    STAGING,
+    Blocks,
+    Piece,
+    ScaleWriter,
+    ShardTask,
+    aligned_chunks,
+    aligned_sizes,
+    as_stored,
+    assemble_shard,
+    coarse_box,
+    downsample,
+    is_aligned,
+    preferred_chunks,
+    shard_tasks,
+    stored_chunks,
+    stored_shards,
+)
+
+__all__ = ["WriteGraph", "blocks_of", "coarser", "in_blocks", "realigned"]
+
+#: Results that one task adds up at the end of a write.
+FAN_IN = 256
+
+
+def blocks_of(array: da.Array, start: Triple) -> Blocks:
+    """The blocks of an array (channel, z, y, x) whose first voxel is `start` (x, y, z)."""
+    return Blocks.from_chunks(start, array.chunks[:0:-1])
+
+
+def in_blocks(described: Described, box: Box, scale: ScaleInfo) -> da.Array:
+    """The array of a description as dask knows it, (channel, z, y, x).
+
+    What is not dask yet is cut along the chunks of `scale`, lazily.
+
+    Raises
+    ------
+    LayoutError
+        Chunks of unknown sizes.
+    """
+    array = described.array
+    if array.chunks is None:
+        voxel_bytes = array.dtype.itemsize * described.num_channels
+        sizes = preferred_chunks(scale, voxel_bytes, box.shape)
+        chunks: dict[str, Any] = {
+            axis: aligned_chunks(start - first, extent, size)
+            for axis, start, first, extent, size in zip(
+                AXES, box.start, scale.voxel_offset, box.shape, sizes, strict=True
+            )
+        }
+        if "channel" in array.dims:
+            chunks["channel"] = -1
+        # a name of its own: dask would hash all the values otherwise
+        array = array.chunk(chunks, token=uuid4().hex)
+    blocks: da.Array = array.data
+    if any(np.isnan(size) for sizes in blocks.chunks for size in sizes):
+        raise LayoutError(
+            "dask chunks of unknown sizes; find them out first: da.data.compute_chunk_sizes()"
+        )
+    return blocks if blocks.ndim == 4 else blocks[None]
+
+
+def realigned(array: da.Array, scale: ScaleInfo, start: Triple) -> da.Array:
+    """The same array in blocks that share no chunk of `scale`; lazily."""
+    blocks = blocks_of(array, start)
+    if is_aligned(scale, blocks) and len(array.chunks[0]) == 1:
+        return array
+    sizes = [aligned_sizes(scale, blocks, axis) for axis in range(3)]
+    merged: da.Array = array.rechunk({0: -1, 1: sizes[2], 2: sizes[1], 3: sizes[0]})
+    return merged
+
+
+def coarser(array: da.Array, box: Box, factor: Triple, method: str) -> tuple[da.Array, Box]:
+    """The next mip of an array, lazily, block by block.
+
+    Parameters
+    ----------
+    array : dask array, shape (channel, z, y, x)
+        The voxels of `box`.
+    factor : tuple of int
+        x, y, z; cells are counted on the absolute grid.
+    method : str
+
+    Returns
+    -------
+    dask array, Box
+    """
+    edges = blocks_of(array, box.start).edges
+    # a coarse voxel must lie in one block: inner edges move to multiples of the factor
+    moved = [
+        sorted({each[0], *(e // f * f for e in each[1:-1] if e // f * f > each[0]), each[-1]})
+        for each, f in zip(edges, factor, strict=True)
+    ]
+    fine = Blocks((tuple(moved[0]), tuple(moved[1]), tuple(moved[2])))
+    sizes = [tuple(np.diff(each).tolist()) for each in fine.edges]
+    array = array.rechunk({1: sizes[2], 2: sizes[1], 3: sizes[0]})
+    coarse = coarse_box(box, factor)
+    shape = [
+        tuple(-(-b // f) - a // f for a, b in pairwise(each))
+        for each, f in zip(fine.edges, factor, strict=True)
+    ]
+    result = da.map_blocks(
+        partial(_downsample_block, blocks=fine, factor=factor, method=method),
+        array,
+        dtype=array.dtype,
+        meta=np.empty((0,) * 4, array.dtype),
+        chunks=(array.chunks[0], *shape[::-1]),
+        name=f"downsample-{uuid4().hex}",
+    )
+    return result, coarse
+
+
+def _downsample_block(
+    array: Array, *, blocks: Blocks, factor: Triple, method: str, block_id: Sequence[int]
+) -> Array:
+    _, z, y, x = block_id
+    return downsample(array, factor, method, blocks.box((x, y, z)).start)
+
+
+class WriteGraph:
+    """Collects the tasks of one write; nothing runs before the Delayed is computed."""
+
+    def __init__(self) -> None:
+        self.token = uuid4().hex
+        self.graphs: list[Any] = []
+        self.last: list[Any] = []
+        self.staging: list[Location] = []
+
+    def add_array(self, array: da.Array, writer: ScaleWriter, start: Triple) -> None:
+        """Write the blocks of `array`, whose first absolute voxel is `start`.
+
+        Parameters
+        ----------
+        array : dask array, shape (channel, z, y, x)
+            In blocks that share no chunk of the scale.
+        writer : ScaleWriter
+        start : tuple of int
+            x, y, z.
+        """
+        wanted = writer.reader.dtype
+        if array.dtype != wanted:
+            convert = partial(as_stored, dtype=wanted, url=writer.directory.url)
+            meta = np.empty((0,) * 4, wanted)
+            array = da.map_blocks(convert, array, dtype=wanted, meta=meta)
+        blocks = blocks_of(array, start)
+        shards = self._shards(writer, blocks)
+        work: Callable[..., Any]
+        if shards is None:
+            work = partial(_write_block, writer=writer, blocks=blocks)
+        else:
+            work = partial(_encode_block, **self._encoding(writer, shards), blocks=blocks)
+        name = self._name("write" if shards is None else "encode")
+        meta = np.empty((0,) * 4, np.int64)
+        done = da.map_blocks(work, array, dtype=np.int64, meta=meta, name=name)
+        self.graphs.append(done.dask)
+        self._add(name, writer, blocks, shards, lambda x, y, z: (name, 0, z, y, x))
+
+    def add_pyramid(
+        self,
+        array: da.Array,
+        box: Box,
+        levels: Iterable[tuple[ScaleWriter, Triple]],
+        method: str,
+    ) -> None:
+        """Write coarser mips of `array`, each made from the one before.
+
+        Parameters
+        ----------
+        array : dask array, shape (channel, z, y, x)
+            The voxels of `box`.
+        levels : iterable of (ScaleWriter, tuple of int)
+            Each with its factor from the one before, x, y, z.
+        method : str
+        """
+        for writer, factor in levels:
+            array, box = coarser(array, box, factor, method)
+            array = realigned(array, writer.scale, box.start)
+            self.add_array(array, writer, box.start)
+
+    def add_blocks(self, work: Callable[..., Any], writer: ScaleWriter, blocks: Blocks) -> None:
+        """Write blocks that need no array: ``work(writer, box)`` puts the chunks of a box.
+
+        On a sharded scale ``work(writer, box, staging, inline_bytes)`` gives pieces.
+        """
+        shards = self._shards(writer, blocks)
+        name = self._name("copy")
+        options = {} if shards is None else self._encoding(writer, shards)
+        task = partial(work, writer) if shards is None else partial(_pieces_of_block, work, options)
+        layer: dict[Any, Any] = {
+            (name, x, y, z): (task, blocks.box((x, y, z)), *([] if shards is None else [(x, y, z)]))
+            for x, y, z in blocks.positions()
+        }
+        self.graphs.append(HighLevelGraph({name: layer}, {name: set()}))
+        self._add(name, writer, blocks, shards, lambda x, y, z: (name, x, y, z))
+
+    def delayed(self, finish: Callable[[], Any] = int) -> Delayed:
+        """Everything as one value: the number of chunks that were stored."""
+        keys = self.last
+        layers: dict[Any, Any] = {}
+        name = self._name("count")
+        level = 0
+        while len(keys) > FAN_IN:
+            parts = [keys[i : i + FAN_IN] for i in range(0, len(keys), FAN_IN)]
+            keys = [(name, level, i) for i in range(len(parts))]
+            layers |= {key: (sum, part) for key, part in zip(keys, parts, strict=True)}
+            level += 1
+        final = self._name("to_precomputed")
+        layers[final] = (partial(_finish, self.staging, finish), keys)
+        graph = HighLevelGraph.merge(*self.graphs)
+        merged = HighLevelGraph(
+            {**graph.layers, final: layers}, {**graph.dependencies, final: set(graph.layers)}
+        )
+        # a Delayed is only culled by dask: reading and writing of a block become one task here
+        lean = da.optimization.optimize(merged, [final])
+        return Delayed(final, HighLevelGraph({final: dict(lean)}, {final: set()}))
+
+    def compute(self, work: Callable[[], Any]) -> Any:
+        """Run `work`; what waits beside the shards is deleted if it fails."""
+        try:
+            return work()
+        except BaseException:
+            for place in self.staging:
+                place.storage.delete_tree(place.key)
+            raise
+
+    def _name(self, what: str) -> str:
+        return f"{what}-{self.token}-{len(self.graphs)}"
+
+    def _shards(self, writer: ScaleWriter, blocks: Blocks) -> list[ShardTask] | None:
+        return None if writer.scale.sharding is None else list(shard_tasks(writer.scale, blocks))
+
+    def _encoding(self, writer: ScaleWriter, shards: Sequence[ShardTask]) -> dict[str, Any]:
+        """How large a piece may be and stay in memory, and where larger ones wait."""
+        token = f"{self.token}-{len(self.graphs)}"
+        self.staging.append(writer.directory.child(f"{STAGING}{token}"))
+        most = max((len(each.blocks) for each in shards), default=1)
+        inline = get_options().write_budget_bytes // most
+        return {"writer": writer, "token": token, "inline_bytes": inline}
+
+    def _add(
+        self,
+        name: str,
+        writer: ScaleWriter,
+        blocks: Blocks,
+        shards: list[ShardTask] | None,
+        key: Callable[[int, int, int], Any],
+    ) -> None:
+        """The tasks after the blocks; of what is stored already, none where that is wanted."""
+        if shards is None:
+            self.last += [key(*position) for position in _missing_blocks(writer, blocks)]
+            return
+        if writer.skip_stored:
+            stored = stored_shards(writer.reader, [each.shard for each in shards])
+            shards = [each for each in shards if each.shard not in stored]
+        layer = {
+            (f"assemble-{name}", task.shard): (
+                partial(_assemble_shard, writer, task.shard, task.whole),
+                [key(*position) for position in task.blocks],
+            )
+            for task in shards
+        }
+        after: dict[str, Any] = {f"assemble-{name}": layer}
+        self.graphs.append(HighLevelGraph(after, {f"assemble-{name}": {name}}))
+        self.last += list(layer)
+
+
+def _missing_blocks(writer: ScaleWriter, blocks: Blocks) -> Iterable[Triple]:
+    if not writer.skip_stored:
+        return blocks.positions()
+    stored = stored_chunks(writer.reader, blocks.bounds)
+    first = next(iter(writer.scale.grid.cells(blocks.bounds)))
+    missing = []
+    for position in blocks.positions():
+        cells = list(writer.scale.grid.cells(blocks.box(position)))
+        if not all(stored[z - first[2], y - first[1], x - first[0]] for x, y, z in cells):
+            missing.append(position)
+    return missing
+
+
+def _write_block(
+    array: Array, *, writer: ScaleWriter, blocks: Blocks, block_id: Sequence[int]
+) -> int:
+    _, z, y, x = block_id
+    return writer.write_box(array, blocks.box((x, y, z)))
+
+
+def _encode_block(
+    array: Array,
+    *,
+    writer: ScaleWriter,
+    blocks: Blocks,
+    token: str,
+    inline_bytes: int,
+    block_id: Sequence[int],
+) -> dict[int, Piece]:
+    _, z, y, x = block_id
+    return writer.encode_box(array, blocks.box((x, y, z)), f"{token}/{x}_{y}_{z}", inline_bytes)
+
+
+def _pieces_of_block(
+    work: Callable[..., dict[int, Piece]], options: dict[str, Any], box: Box, position: Triple
+) -> dict[int, Piece]:
+    staging = f"{options['token']}/{'_'.join(map(str, position))}"
+    return work(options["writer"], box, staging, options["inline_bytes"])
+
+
+def _assemble_shard(
+    writer: ScaleWriter, shard: int, whole: bool, blocks: Sequence[dict[int, Piece]]
+) -> int:
+    pieces = [each[shard] for each in blocks if shard in each]
+    return assemble_shard(writer, shard, pieces, whole=whole)
+
+
+def _finish(staging: Sequence[Location], finish: Callable[[], Any], counts: Sequence[int]) -> int:
+    for place in staging:
+        place.storage.delete_tree(place.key)
+    finish()
+    return sum(counts)

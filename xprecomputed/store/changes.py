@@ -1,0 +1,237 @@
+"""Changing what a layer says about itself: its ``info``, with or without its objects."""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import replace
+from typing import Any, Literal
+
+from xprecomputed.codecs import codec_for
+from xprecomputed.errors import InvalidURLError, LayerExistsError, LayoutError, StorageError
+from xprecomputed.metadata import ScaleInfo, VolumeInfo
+from xprecomputed.storage import Location, index_cache, locate_url
+from xprecomputed.store.opening import PrecomputedStore, read_info
+from xprecomputed.volume.layout import (
+    Sharding,
+    coarser_scale,
+    downsample_factors,
+    find_sharding,
+    make_scale,
+)
+
+__all__ = [
+    "add_scale",
+    "begin_layer",
+    "commit_info",
+    "drop_scale",
+    "existing_info",
+    "inserted",
+    "only_writer",
+    "remove_scales",
+    "write_info",
+]
+
+
+def existing_info(location: Location) -> VolumeInfo | None:
+    """The layer that is there, or None.
+
+    Raises
+    ------
+    LayoutError
+        It is only a signpost to another one.
+    InvalidInfoError, AccessDeniedError, StorageError
+    """
+    document = read_info(location)
+    if document is None:
+        return None
+    info = VolumeInfo.from_json(document, location.child("info").url)
+    if info.redirect:
+        raise LayoutError(
+            f"{location.url}: its info redirects to {info.redirect}; write there, or delete it"
+        )
+    return info
+
+
+def commit_info(location: Location, info: VolumeInfo) -> None:
+    """Write ``info``: plain JSON, uncompressed, whole or not at all."""
+    place = location.child("info")
+    place.storage.put(place.key, json.dumps(info.to_json()).encode())
+
+
+def only_writer(location: Location) -> AbstractContextManager[None]:
+    """Keeps others from changing ``info`` meanwhile, where the storage can."""
+    place = location.child("info")
+    return place.storage.exclusive(place.key) if place.storage.has_locks else nullcontext()
+
+
+def inserted(info: VolumeInfo, scales: Iterable[ScaleInfo]) -> VolumeInfo:
+    """`info` with further scales, finest first.
+
+    Raises
+    ------
+    LayerExistsError
+        A scale of that key or resolution is there.
+    """
+    merged = list(info.scales)
+    for scale in scales:
+        for mip, old in enumerate(merged):
+            if old.key == scale.key or old.resolution == scale.resolution:
+                raise LayerExistsError(
+                    f"mip {mip} (key {old.key!r}, {old.resolution} nm) is there already; write "
+                    "values into it with region='auto', or choose another resolution"
+                )
+        finer = [math.prod(old.resolution) <= math.prod(scale.resolution) for old in merged]
+        merged.insert(finer.index(False) if False in finer else len(merged), scale)
+    return replace(info, scales=tuple(merged))
+
+
+def remove_scales(location: Location, scales: Iterable[ScaleInfo]) -> None:
+    """Delete all objects of scales; ``info`` stays as it is.
+
+    Raises
+    ------
+    InvalidURLError
+        A scale lies outside of the layer's own folder: that is somebody else's.
+    """
+    places = [location.child(scale.key) for scale in scales]
+    for place in places:
+        inside = f"{location.key}/" if location.key else ""
+        if not place.key.startswith(inside) or place.key == location.key:
+            raise InvalidURLError(
+                f"{place.url}: this scale does not lie inside of {location.url}, so its objects "
+                "are not deleted; delete them yourself"
+            )
+    for place in places:
+        place.storage.delete_tree(place.key)
+    index_cache.clear()
+
+
+def begin_layer(
+    location: Location, info: VolumeInfo, existing: VolumeInfo | None, *, replace: bool
+) -> None:
+    """Write ``info`` and, where a layer is replaced, make room before.
+
+    Data that go before their description are a hole at worst, never wrong.
+
+    Parameters
+    ----------
+    location : Location
+    info : VolumeInfo
+    existing : VolumeInfo or None
+        What `info` was planned upon.
+    replace : bool
+        Whether the scales of `existing` are deleted.
+
+    Raises
+    ------
+    StorageError
+        Somebody else has changed ``info`` since.
+    """
+    with only_writer(location):
+        if existing_info(location) != existing:
+            raise StorageError(f"{location.url}: info was changed by somebody else; write again")
+        if replace and existing is not None:
+            remove_scales(location, existing.scales)
+        commit_info(location, info)
+
+
+def write_info(
+    url: str | os.PathLike[str],
+    info: VolumeInfo | Mapping[str, Any],
+    *,
+    mode: Literal["w-", "w"] = "w-",
+    storage_options: Mapping[str, Any] | None = None,
+) -> PrecomputedStore:
+    """Write the ``info`` of a layer, without data.
+
+    Parameters
+    ----------
+    url : str or path-like
+    info : VolumeInfo or mapping
+        Such as `create_info` makes.
+    mode : {"w-", "w"}
+        "w" replaces the document that is there; no other object is touched.
+    storage_options : mapping, optional
+        For fsspec.
+
+    Returns
+    -------
+    PrecomputedStore
+
+    Raises
+    ------
+    LayerExistsError
+        There is one, and `mode` is "w-".
+    InvalidInfoError, UnsupportedEncodingError
+
+    Examples
+    --------
+    >>> from xprecomputed import create_info
+    >>> info = create_info(size=(10, 10, 10), resolution=(8, 8, 40), data_type="uint8")
+    >>> store = write_info("memory://doc/write_info", info)
+    >>> store.info == info
+    True
+    """
+    if mode not in ("w-", "w"):
+        raise ValueError(f"mode={mode!r}: expected 'w-' or 'w'")
+    location = locate_url(url, storage_options)
+    given = info if isinstance(info, VolumeInfo) else VolumeInfo.from_json(info, "info")
+    for scale in given.scales:
+        codec_for(given, scale)
+    with only_writer(location):
+        if mode == "w-" and read_info(location) is not None:
+            raise LayerExistsError(f"{location.url}: there is a layer; replace it with mode='w'")
+        commit_info(location, given)
+    return PrecomputedStore(location, given)
+
+
+def add_scale(
+    store: PrecomputedStore,
+    factor: Sequence[int] | None,
+    sharding: Sharding,
+    members: Mapping[str, Any],
+) -> PrecomputedStore:
+    """See `PrecomputedStore.add_scale`."""
+    last = store.info.scales[-1]
+    if factor is None:
+        chosen = downsample_factors(1, last)[0]
+    else:
+        chosen = downsample_factors([factor], last)[0]
+    scale = make_scale(coarser_scale(last, chosen).to_json() | dict(members))
+    scale = replace(scale, sharding=find_sharding(sharding, scale, store.info))
+    codec_for(store.info, scale)
+    return _edited(store, lambda info: inserted(info, [scale]))
+
+
+def drop_scale(store: PrecomputedStore, mip: int, delete: bool) -> PrecomputedStore:
+    """See `PrecomputedStore.drop_scale`."""
+    gone = store.info.scales[mip]
+
+    def without(info: VolumeInfo) -> VolumeInfo:
+        left = tuple(scale for scale in info.scales if scale.key != gone.key)
+        if not left:
+            raise LayoutError(
+                f"{store.url}: {gone.key!r} is the only scale, and a layer has one at least; "
+                "delete the folder to be rid of the layer"
+            )
+        return replace(info, scales=left)
+
+    # named no more before its objects go: a reader finds all or nothing
+    changed = _edited(store, without)
+    if delete:
+        remove_scales(store.location, [gone])
+    return changed
+
+
+def _edited(
+    store: PrecomputedStore, change: Callable[[VolumeInfo], VolumeInfo]
+) -> PrecomputedStore:
+    """The layer with its ``info`` changed; what others wrote into it meanwhile stays."""
+    with only_writer(store.location):
+        info = change(existing_info(store.location) or store.info)
+        commit_info(store.location, info)
+    return PrecomputedStore(store.location, info)

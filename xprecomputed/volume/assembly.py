@@ -1,0 +1,204 @@
+"""One shard out of the pieces that blocks gave, streamed (format reference 4.8)."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, ExitStack, nullcontext
+from dataclasses import dataclass
+from typing import TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+
+from xprecomputed.codecs import Bytes
+from xprecomputed.errors import StorageError
+from xprecomputed.shard_format import ShardLayout, pack_value, shard_keys, shard_name
+from xprecomputed.storage import Location, index_cache
+from xprecomputed.volume.writer import Piece, ScaleWriter
+
+__all__ = ["assemble_shard", "rewrite_shard"]
+
+Read: TypeAlias = Callable[[int, int], Bytes]
+
+
+@dataclass(frozen=True, slots=True)
+class _Value:
+    """A value of the shard as stored, wherever it waits."""
+
+    key: int
+    start: int
+    stop: int
+    read: Read
+
+
+def assemble_shard(writer: ScaleWriter, shard: int, pieces: Sequence[Piece], *, whole: bool) -> int:
+    """Write one shard; the number of chunks in it.
+
+    Doing it again, also after the pieces are gone, leaves the same object.
+
+    Parameters
+    ----------
+    writer : ScaleWriter
+    shard : int
+    pieces : sequence of Piece
+        All that belong to it.
+    whole : bool
+        Whether they are everything; otherwise what is stored and not replaced is kept, and
+        other writers that do the same wait.
+
+    Raises
+    ------
+    StorageError, AccessDeniedError, CorruptDataError
+        The shard is there as a whole, old or new.
+    """
+    place = writer.directory.child(shard_name(writer.sharding, shard))
+    lock: AbstractContextManager[None] = (
+        nullcontext() if whole else place.storage.exclusive(place.key)
+    )
+    with lock, ExitStack() as files:
+        values = [each for piece in pieces for each in _of_piece(piece, files)]
+        if not whole:
+            values += _pasted(writer, pieces)
+            replaced = [each.key for each in values]
+            replaced += [key for piece in pieces for key in _left_out(writer, piece)]
+            values += _kept(writer, shard, replaced)
+        lost = [each.place for each in pieces if each.place and not _is_there(each.place)]
+        _put(writer, place, values, lost)
+    for piece in pieces:
+        if piece.place is not None:
+            piece.place.storage.delete(piece.place.key)
+    return len(values)
+
+
+def rewrite_shard(writer: ScaleWriter, shard: int, without: Sequence[int]) -> int:
+    """Take chunks out of a shard; the number of chunks that are left."""
+    place = writer.directory.child(shard_name(writer.sharding, shard))
+    with place.storage.exclusive(place.key):
+        values = _kept(writer, shard, without)
+        _put(writer, place, values, [])
+    return len(values)
+
+
+def _put(
+    writer: ScaleWriter, place: Location, values: Sequence[_Value], lost: Sequence[Location]
+) -> None:
+    if not values:
+        place.storage.delete(place.key)
+        index_cache.clear()
+        return
+    keys = np.array([each.key for each in values], np.uint64)
+    sizes = np.array([each.stop - each.start for each in values], np.int64)
+    layout = ShardLayout.plan(keys, sizes, writer.sharding)
+    if lost:
+        if not _is_written(place, layout, sizes):
+            raise StorageError(f"{lost[0].url}: a piece of {place.url} is gone; write again")
+        return
+
+    def read(position: int) -> Bytes:
+        value = values[position]
+        return value.read(value.start, value.stop)
+
+    place.storage.put_parts(place.key, layout.parts(read))
+    index_cache.clear()  # not every store can tell that an object was replaced
+
+
+def _is_there(place: Location) -> bool:
+    return place.storage.size(place.key) is not None
+
+
+def _is_written(place: Location, layout: ShardLayout, sizes: NDArray[np.int64]) -> bool:
+    """Whether this very shard is stored: a task that is repeated finds its pieces gone."""
+    at = 0
+    for positions, index in [(np.zeros(0, np.int64), layout.index), *layout.minishards]:
+        at += int(sizes[positions].sum())
+        if place.storage.get_range(place.key, at, at + len(index)) != index:
+            return False
+        at += len(index)
+    return place.storage.size(place.key) == at
+
+
+def _of_piece(piece: Piece, files: ExitStack) -> Iterator[_Value]:
+    read = _reader(piece, files)
+    stops = np.cumsum(piece.sizes)
+    for key, start, stop in zip(
+        piece.keys.tolist(), (stops - piece.sizes).tolist(), stops.tolist(), strict=True
+    ):
+        yield _Value(key, start, stop, read)
+
+
+def _reader(piece: Piece, files: ExitStack) -> Read:
+    """How ranges of a piece are read; nothing is, until the first is asked for."""
+    if piece.data is not None:
+        view = memoryview(piece.data)
+        return lambda start, stop: view[start:stop]
+    place = piece.place
+    if place is None:  # pragma: no cover - a piece has one of the two
+        raise ValueError("a piece without data")
+    if place.storage.is_local:
+        return lambda start, stop: _exactly(place, start, stop)
+    copied: list[Read] = []
+
+    def read(start: int, stop: int) -> Bytes:
+        # a request for each value would be slow: one for all, to the local disk
+        if not copied:
+            file = files.enter_context(tempfile.TemporaryFile())  # noqa: SIM115
+            step = 64 << 20
+            for at in range(0, int(piece.sizes.sum()), step):
+                file.write(_exactly(place, at, min(at + step, int(piece.sizes.sum()))))
+
+            def from_file(first: int, end: int) -> bytes:
+                file.seek(first)
+                return file.read(end - first)
+
+            copied.append(from_file)
+        return copied[0](start, stop)
+
+    return read
+
+
+def _exactly(place: Location, start: int, stop: int) -> bytes:
+    data = place.storage.get_range(place.key, start, stop)
+    if data is None or len(data) != stop - start:
+        raise StorageError(f"{place.url}: bytes {start} to {stop} are gone; write again")
+    return data
+
+
+def _pasted(writer: ScaleWriter, pieces: Sequence[Piece]) -> list[_Value]:
+    """Chunks that were written in part, merged with what is stored."""
+    values = []
+    for piece in pieces:
+        for partial in piece.partials:
+            data = writer.encode(writer.pasted(partial.cell, partial.box, partial.values))
+            if data is not None:
+                key = int(writer.reader.keys([partial.cell])[0])
+                stored = pack_value(data, writer.sharding)
+                values.append(_Value(key, 0, len(stored), _constant(stored)))
+    return values
+
+
+def _left_out(writer: ScaleWriter, piece: Piece) -> list[int]:
+    """Keys that the piece replaces, whether or not by something that is stored."""
+    cells = [each.cell for each in piece.partials]
+    pasted = writer.reader.keys(cells).tolist() if cells else []
+    return [*piece.empty.tolist(), *pasted]
+
+
+def _constant(data: bytes) -> Read:
+    return lambda start, stop: data[start:stop]
+
+
+def _kept(writer: ScaleWriter, shard: int, replaced: Sequence[int]) -> list[_Value]:
+    """What the shard holds beside the keys that are replaced."""
+    keys = shard_keys(writer.sharding, writer.scale.grid.shape, shard)
+    keys = keys[~np.isin(keys, np.array(replaced, np.uint64))]
+    stored = writer.reader.sharded_values()
+    found = stored.find(keys)
+
+    def read_at(position: int) -> Read:
+        return lambda start, stop: stored.stored(found, position)
+
+    return [
+        _Value(int(keys[i]), int(found.starts[i]), int(found.stops[i]), read_at(i))
+        for i in np.flatnonzero(found.starts >= 0).tolist()
+    ]

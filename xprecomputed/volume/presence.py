@@ -1,0 +1,101 @@
+"""Which chunks of a scale are stored, without reading one."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+
+import numpy as np
+from numpy.typing import NDArray
+
+from xprecomputed.grid import Box
+from xprecomputed.parallel import run_bounded
+from xprecomputed.shard_format import shard_name
+from xprecomputed.storage import workers_for
+from xprecomputed.volume.reader import ScaleReader
+
+__all__ = ["stored_chunks", "stored_shards"]
+
+#: Up to so many chunks are asked for one by one; beyond it the folder is listed.
+ASK_FOR = 256
+NAME = re.compile(r"(-?\d+)-(-?\d+)_(-?\d+)-(-?\d+)_(-?\d+)-(-?\d+)")
+
+
+def stored_chunks(reader: ScaleReader, box: Box) -> NDArray[np.bool_]:
+    """Whether each chunk that touches an absolute box is stored.
+
+    Of a sharded scale the indexes are read, no value.
+
+    Parameters
+    ----------
+    reader : ScaleReader
+    box : Box
+        Touches the scale.
+
+    Returns
+    -------
+    ndarray of bool, axes (z, y, x), one element a chunk
+
+    Raises
+    ------
+    AccessDeniedError, StorageError, CorruptDataError
+    """
+    grid = reader.scale.grid
+    low, high = _cells(reader, box)
+    found = np.zeros(tuple(b - a for a, b in zip(low, high, strict=True))[::-1], bool)
+    if reader.scale.sharding is not None:
+        z, y, x = (each.reshape(-1) for each in np.indices(found.shape))
+        cells = np.stack([x + low[0], y + low[1], z + low[2]], axis=1)
+        step = 1 << 20  # bounds the memory of a petavoxel's grid
+        for first in range(0, len(cells), step):
+            part = slice(first, first + step)
+            there = reader.sharded_values().find(reader.keys(cells[part])).starts >= 0
+            found.reshape(-1)[part] = there
+        return found
+    if found.size <= ASK_FOR:
+
+        def ask(cell: tuple[int, int, int]) -> None:
+            place = reader.directory.child(grid.name(cell))
+            x, y, z = (a - b for a, b in zip(cell, low, strict=True))
+            found[z, y, x] = place.storage.size(place.key) is not None
+
+        run_bounded(grid.cells(box), ask, workers=workers_for(reader.directory))
+        return found
+    for entry in reader.directory.storage.list_dir(reader.directory.key):
+        match = NAME.fullmatch(entry.name)
+        if match is None:
+            continue
+        begin = [int(each) for each in match.groups()[::2]]
+        x, y, z = (
+            (a - o) // c for a, o, c in zip(begin, grid.voxel_offset, grid.chunk_size, strict=True)
+        )
+        inside = all(a <= b < c for a, b, c in zip(low, (x, y, z), high, strict=True))
+        if inside and grid.name((x, y, z)) == entry.name:
+            found[z - low[2], y - low[1], x - low[0]] = True
+    return found
+
+
+def _cells(reader: ScaleReader, box: Box) -> tuple[list[int], list[int]]:
+    """First and last-plus-one grid position of the chunks that touch `box`, x, y, z."""
+    inside = box.intersection(reader.scale.bounds)
+    offset, chunk = reader.scale.voxel_offset, reader.scale.chunk_size
+    low = [(a - o) // c for a, o, c in zip(inside.start, offset, chunk, strict=True)]
+    high = [-(-(b - o) // c) for b, o, c in zip(inside.stop, offset, chunk, strict=True)]
+    return low, high
+
+
+def stored_shards(reader: ScaleReader, shards: Iterable[int]) -> set[int]:
+    """Those of `shards` that have a file."""
+    spec = reader.scale.sharding
+    if spec is None:
+        raise ValueError(f"scale {reader.scale.key!r} is not sharded")
+    names = {shard_name(spec, shard): shard for shard in shards}
+    if len(names) <= ASK_FOR:
+        storage = reader.directory.storage
+        return {
+            shard
+            for name, shard in names.items()
+            if storage.size(reader.directory.child(name).key) is not None
+        }
+    there = (each.name for each in reader.directory.storage.list_dir(reader.directory.key))
+    return {names[name] for name in there if name in names}
