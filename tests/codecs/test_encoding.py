@@ -259,6 +259,14 @@ def test_cseg_takes_the_narrowest_indexes(either_path, rng, dtype, distinct):
     assert data == package(array[0], block)
 
 
+def test_cseg_tables_that_begin_alike_are_told_apart(rng):
+    codec = CompressedSegmentation((2, 1, 1))
+    for low, high in np.sort(rng.integers(0, 2**63, (300, 2)), axis=1).astype("<u8"):
+        for row in ([low, high, low, low], [low, low, low, high]):
+            array = np.array(row, "<u8").reshape(1, 1, 1, 4)
+            assert codec.encode(array) == package(array[0], (2, 1, 1))
+
+
 @pytest.mark.parametrize("dtype", LABELS)
 def test_cseg_channels_are_packed_in_order(either_path, dtype):
     array = np.stack([labels((9, 10, 11), dtype, seed=c) for c in range(3)])

@@ -6,7 +6,7 @@ import threading
 import pytest
 
 from xprecomputed import StorageError, trace
-from xprecomputed.storage import Blob, Entry
+from xprecomputed.storage import Blob, Entry, FsspecStorage, LocalStorage
 from xprecomputed.storage import local as local_module
 
 
@@ -50,10 +50,21 @@ def test_a_tree_is_deleted(place):
     assert place.listed("x") == []
 
 
-@pytest.mark.parametrize("key", ["", ".", "a/", "a/..", "a/../b", "/a"])
-def test_a_tree_is_a_plain_key(place, key):
-    with pytest.raises(ValueError, match="expected (the plain key of a folder|a relative path)"):
-        place.storage.delete_tree(key)
+@pytest.mark.parametrize("key", ["", ".", "a/", "a/..", "a/../b", "/a", "../sibling"])
+def test_a_tree_is_a_plain_key(tmp_path, key):
+    # the root is a folder here: if this is ever broken it must not cost a disk
+    (tmp_path / "root" / "a" / "b").mkdir(parents=True)
+    (tmp_path / "sibling").mkdir()
+    for storage in (
+        LocalStorage(f"{tmp_path}/root/"),
+        FsspecStorage("memory://", "memory://", "root/"),
+    ):
+        with pytest.raises(
+            ValueError, match="expected (the plain key of a folder|a relative path)|leads out of"
+        ):
+            storage.delete_tree(key)
+    assert (tmp_path / "root" / "a" / "b").is_dir()
+    assert (tmp_path / "sibling").is_dir()
 
 
 def test_a_tree_is_a_folder(place):

@@ -274,7 +274,7 @@ MANY = """
 import sys
 from xprecomputed.storage import locate_url
 place = locate_url(sys.argv[1]).child("x/y/a")
-for _ in range(100):
+for _ in range(40):
     place.storage.put(place.key, bytes([int(sys.argv[2])]) * 300_000)
 """
 

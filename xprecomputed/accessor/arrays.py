@@ -10,6 +10,7 @@ import xarray as xr
 from numpy.typing import ArrayLike, NDArray
 
 from xprecomputed import coords
+from xprecomputed.accessor.writing import LabelMethods, WriteMethods
 from xprecomputed.coords import AXES, AxisGrid
 from xprecomputed.errors import CoordinateError, OutOfBoundsError, SourceError
 from xprecomputed.metadata import VolumeInfo
@@ -22,7 +23,7 @@ T = TypeVar("T", xr.DataArray, xr.Dataset)
 Outside = Literal["raise", "clip", "pad"]
 
 
-class _Accessor(Generic[T]):
+class _Accessor(WriteMethods, Generic[T]):
     """What arrays and datasets share."""
 
     _obj: T
@@ -336,7 +337,7 @@ class _Accessor(Generic[T]):
 
 
 @xr.register_dataarray_accessor("precomputed")
-class PrecomputedArrayAccessor(_Accessor[xr.DataArray]):
+class PrecomputedArrayAccessor(LabelMethods, _Accessor[xr.DataArray]):
     """``da.precomputed``: positions, boxes and the layer behind a DataArray.
 
     Examples

@@ -11,6 +11,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from xprecomputed import coords
 from xprecomputed.accessor.arrays import PrecomputedDatasetAccessor
+from xprecomputed.accessor.writing import WriteMethods
 from xprecomputed.errors import SourceError
 from xprecomputed.metadata import VolumeInfo
 from xprecomputed.store import PrecomputedStore, reopen
@@ -20,7 +21,7 @@ __all__ = ["PrecomputedTreeAccessor"]
 
 
 @xr.register_datatree_accessor("precomputed")
-class PrecomputedTreeAccessor:
+class PrecomputedTreeAccessor(WriteMethods):
     """``dt.precomputed``: of a tree of mips, and of any of its nodes."""
 
     _obj: xr.DataTree

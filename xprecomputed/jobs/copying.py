@@ -23,7 +23,7 @@ from xprecomputed.store import PrecomputedStore, open_store
 from xprecomputed.store.changes import begin_layer, existing_info
 from xprecomputed.store.provenance import Provenance, append_provenance
 from xprecomputed.store.toolbox import tiles
-from xprecomputed.volume import Piece, ScaleReader, ScaleWriter
+from xprecomputed.volume import Piece, ScaleReader, ScaleWriter, check_compression
 from xprecomputed.volume.layout import Sharding
 
 __all__ = ["copy"]
@@ -127,7 +127,7 @@ def copy(
             location,
             plan.info,
             target.mip,
-            compression=None if compression == "auto" else compression,
+            compression=check_compression(compression, compression_level),
             compression_level=compression_level,
             write_empty=write_empty_chunks,
             skip_stored=resume,

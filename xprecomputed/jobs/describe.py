@@ -12,11 +12,12 @@ from typing import Any
 
 import numpy as np
 import xarray as xr
+from numpy.typing import NDArray
 
 from xprecomputed.coords import AXES, TOLERANCE, AxisGrid
 from xprecomputed.errors import CoordinateError, DataTypeError, LayoutError
 from xprecomputed.grid import Box, Triple
-from xprecomputed.metadata import DATA_TYPES
+from xprecomputed.metadata import DATA_TYPES, ScaleInfo
 
 __all__ = ["Described", "Resolution", "describe", "pick_variable"]
 
@@ -109,6 +110,7 @@ def describe(
     voxel_offset: Sequence[int] | None = None,
     *,
     needs_place: bool = True,
+    scales: Sequence[ScaleInfo] = (),
 ) -> Described:
     """Find out what `obj` is, or refuse it with the line that mends it.
 
@@ -122,6 +124,8 @@ def describe(
         Absolute voxel of the first label, x, y, z.
     needs_place : bool
         Whether an array that does not tell where it is is an error.
+    scales : sequence of ScaleInfo
+        What an axis of one label may be of, where nothing else tells its resolution.
 
     Raises
     ------
@@ -133,15 +137,11 @@ def describe(
     if given is not None and min(given) <= 0:
         raise CoordinateError(f"resolution={resolution!r}: expected three numbers > 0, in nm")
     offset = _whole(_three(voxel_offset, "voxel_offset"))
+    origin = offset or ((0, 0, 0) if needs_place else (None,) * 3)
+    steps = given or _steps(array, remembered, scales)
     axes = [
-        _axis(
-            array,
-            axis,
-            None if given is None else given[i],
-            None if offset is None else offset[i],
-            _hint(remembered, i),
-        )
-        for i, axis in enumerate(AXES)
+        _axis(array, axis, step, first, is_said=(given is not None, offset is not None))
+        for axis, step, first in zip(AXES, steps, origin, strict=True)
     ]
     lost = [axis for axis, found in zip(AXES, axes, strict=True) if found is None]
     data_type = _data_type(array, remembered)
@@ -150,8 +150,9 @@ def describe(
             raise CoordinateError(_without_place(array, lost))
         return Described(array, given, offset, data_type, _refined(remembered, given))
     x, y, z = (found for found in axes if found is not None)
-    steps = _spelled(x[0]), _spelled(y[0]), _spelled(z[0])
-    return Described(array, steps, (x[1], y[1], z[1]), data_type, _refined(remembered, steps))
+    found_steps = _spelled(x[0]), _spelled(y[0]), _spelled(z[0])
+    first = x[1], y[1], z[1]
+    return Described(array, found_steps, first, data_type, _refined(remembered, found_steps))
 
 
 def _ordered(array: xr.DataArray) -> xr.DataArray:
@@ -194,39 +195,79 @@ def _whole(values: tuple[Any, Any, Any] | None) -> Triple | None:
     return int(values[0]), int(values[1]), int(values[2])
 
 
-def _hint(remembered: Mapping[str, Any], i: int) -> float | None:
-    resolution = remembered.get("resolution")
-    return None if resolution is None else float(resolution[i])
+def _steps(
+    array: xr.DataArray, remembered: Mapping[str, Any], scales: Sequence[ScaleInfo]
+) -> tuple[float | None, ...]:
+    """Nm along x, y, z to believe where labels agree or cannot tell; None where nothing does."""
+    before = remembered.get("resolution")
+    if before is not None:
+        return tuple(float(each) for each in before)
+    told = {
+        i: AxisGrid.from_labels(axis, _labels_nm(array, axis), None).resolution
+        for i, axis in enumerate(AXES)
+        if scales and _has_units(array, axis) and array.sizes[axis] > 1
+    }
+    fitting = [
+        scale.resolution
+        for scale in scales
+        if all(np.isclose(step, scale.resolution[i], rtol=1e-6) for i, step in told.items())
+    ]
+    return tuple(
+        fitting[0][i] if len({each[i] for each in fitting}) == 1 else None for i in range(3)
+    )
 
 
-def _axis(
-    array: xr.DataArray, axis: str, step: float | None, offset: int | None, hint: float | None
-) -> tuple[float, int] | None:
-    """Resolution in nm and first absolute voxel of one axis; None where nothing tells."""
-    if axis not in array.coords:
-        return None if step is None else (step, offset or 0)
-    labels = array[axis]
-    unit = labels.attrs.get("units")
-    if unit is None:
-        return None if step is None or offset is None else (step, offset)
+def _has_units(array: xr.DataArray, axis: str) -> bool:
+    return axis in array.coords and "units" in array[axis].attrs
+
+
+def _labels_nm(array: xr.DataArray, axis: str) -> NDArray[np.float64]:
+    unit = array[axis].attrs["units"]
     if unit not in UNITS:
         raise CoordinateError(
             f"coordinate {axis} has the units {unit!r}, expected one of "
             f"{', '.join(sorted(UNITS))}; convert it:\n"
             f"    da = da.assign_coords({axis}=({axis!r}, centres_nm, {{'units': 'nm'}}))"
         )
-    values = np.asarray(labels.values, float) * UNITS[unit]
+    values: NDArray[np.float64] = np.asarray(array[axis].values, float) * UNITS[unit]
     if not np.isfinite(values).all():
         raise CoordinateError(f"coordinate {axis} holds NaN or infinity")
-    grid = AxisGrid.from_labels(axis, values, step if step is not None else hint)
+    return values
+
+
+def _axis(
+    array: xr.DataArray,
+    axis: str,
+    step: float | None,
+    offset: int | None,
+    *,
+    is_said: tuple[bool, bool],
+) -> tuple[float, int] | None:
+    """Resolution in nm and first absolute voxel of one axis; None where nothing tells.
+
+    `is_said` tells whether `step` and `offset` are the caller's words, which must hold; else
+    they are hints.
+    """
+    if not _has_units(array, axis):
+        counted = axis in array.coords  # positions, maybe: only the caller knows
+        if not is_said[0] or step is None or offset is None or (counted and not is_said[1]):
+            return None
+        return step, offset
+    values = _labels_nm(array, axis)
+    if len(values) == 1 and step is None:
+        raise CoordinateError(
+            f"coordinate {axis} has one label, which does not tell the resolution; say it:\n"
+            "    to_precomputed(…, resolution=(8, 8, 40))   # nm, x, y, z"
+        )
+    grid = AxisGrid.from_labels(axis, values, step)
     grid = AxisGrid(axis, grid.first, grid.size, _spelled(grid.resolution))
-    if step is not None and abs(grid.resolution - step) * grid.size > TOLERANCE * step:
+    if is_said[0] and step and abs(grid.resolution - step) * grid.size > TOLERANCE * step:
         raise CoordinateError(
             f"coordinate {axis} has a step of {grid.resolution:g} nm, resolution= says {step:g} "
             "nm: leave resolution= out, or drop the coordinate:\n"
             f"    da = da.drop_vars({axis!r})"
         )
-    if offset is not None and grid.offset != offset:
+    if is_said[1] and grid.offset != offset:
         raise CoordinateError(
             f"coordinate {axis} begins at voxel {grid.offset}, voxel_offset= says {offset}: leave "
             f"voxel_offset= out, or drop the coordinate:\n    da = da.drop_vars({axis!r})"

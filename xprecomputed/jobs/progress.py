@@ -22,7 +22,7 @@ def run(work: Delayed, progress: bool | None) -> Any:
     shown = _somebody_looks_on() if progress is None else progress
     client = _client()
     if client is None:
-        return work.compute() if not shown else _with_bar(work)
+        return work.compute() if not shown else _with_bar(work, 0.0 if progress else 1.0)
     future = client.compute(work)
     if shown:
         from distributed.diagnostics.progressbar import progress as bar
@@ -31,10 +31,11 @@ def run(work: Delayed, progress: bool | None) -> Any:
     return future.result()
 
 
-def _with_bar(work: Delayed) -> Any:
+def _with_bar(work: Delayed, seconds: float) -> Any:
     from dask.diagnostics.progress import ProgressBar
 
-    with ProgressBar(minimum=1.0, out=sys.stderr):
+    # what nobody asked for does not flash by
+    with ProgressBar(minimum=seconds, out=sys.stderr):
         return work.compute()
 
 

@@ -18,7 +18,7 @@ from xprecomputed.metadata import ScaleInfo, VolumeInfo
 from xprecomputed.store import PrecomputedStore, open_store
 from xprecomputed.store.changes import begin_layer, inserted
 from xprecomputed.store.provenance import Provenance, append_provenance
-from xprecomputed.volume import ScaleWriter, default_method
+from xprecomputed.volume import ScaleWriter, check_compression, default_method
 from xprecomputed.volume.downsampling import METHODS
 from xprecomputed.volume.layout import (
     Downsample,
@@ -105,7 +105,7 @@ def downsample(
     else:
         info, pyramid = store.info, _declared(store.info, base, factors, store.url)
     options = {
-        "compression": None if compression == "auto" else compression,
+        "compression": check_compression(compression, compression_level),
         "compression_level": compression_level,
         "write_empty": write_empty_chunks,
         "skip_stored": resume,

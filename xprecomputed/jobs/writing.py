@@ -27,7 +27,7 @@ from xprecomputed.storage import Location, locate_url
 from xprecomputed.store import PrecomputedStore
 from xprecomputed.store.changes import begin_layer, existing_info
 from xprecomputed.store.provenance import Provenance, append_provenance
-from xprecomputed.volume import ScaleWriter, check_blocks, default_method
+from xprecomputed.volume import ScaleWriter, check_blocks, check_compression, default_method
 from xprecomputed.volume.downsampling import METHODS
 from xprecomputed.volume.layout import Downsample, Sharding
 
@@ -174,6 +174,7 @@ def to_precomputed(
     """
     mode = mode or ("r+" if region is not None else "w-")
     _check_arguments(mode, region, fill_value, write_empty_chunks, downsample_method)
+    around = check_compression(compression, compression_level)
     layout = Layout(
         encoding=encoding,
         encoding_options=encoding_options,
@@ -189,7 +190,8 @@ def to_precomputed(
     if mode == "r+":
         if len(arrays) > 1:
             raise LayoutError("a DataTree is written as a whole: mode 'w-', 'w' or 'a'")
-        level = describe(arrays[0], *place, needs_place=False)
+        scales = existing.scales if existing else ()
+        level = describe(arrays[0], *place, needs_place=False, scales=scales)
         plan = plan_region(
             level, layout, existing, region, safe_chunks=safe_chunks, url=location.url
         )
@@ -198,7 +200,7 @@ def to_precomputed(
         plan = plan_new(levels, layout, existing, mode=mode, resume=resume, url=location.url)
     _refuse_own_source(plan, location, existing)
     options = {
-        "compression": None if compression == "auto" else compression,
+        "compression": around,
         "compression_level": compression_level,
         "fill_value": fill_value,
         "write_empty": write_empty_chunks,
@@ -208,7 +210,8 @@ def to_precomputed(
     graph = _graph(plan, location, options, downsample_method, align_chunks)
     if plan.is_new:
         begin_layer(location, plan.info, existing, replace=mode == "w")
-        _warn_of_absent(location, plan.info)
+        if existing is None or mode == "w":
+            _warn_of_absent(location, plan.info)
     append_provenance(location, provenance, _method(plan, mode))
     work = graph.delayed()
     if not compute:

@@ -17,7 +17,14 @@ from xprecomputed.volume.write_plan import (
     object_extent,
     shard_tasks,
 )
-from xprecomputed.volume.writer import STAGING, Partial, Piece, ScaleWriter, as_stored
+from xprecomputed.volume.writer import (
+    STAGING,
+    Partial,
+    Piece,
+    ScaleWriter,
+    as_stored,
+    check_compression,
+)
 
 __all__ = [
     "STAGING",
@@ -37,6 +44,7 @@ __all__ = [
     "as_stored",
     "assemble_shard",
     "check_blocks",
+    "check_compression",
     "coarse_box",
     "create_info",
     "default_method",

@@ -166,7 +166,7 @@ def mean_of_integers(
             if gx == 2 and n == 1 << shift:  # nearly always
                 for x in range(count[2]):
                     total = sums[unsigned(2 * x)] + sums[unsigned(2 * x + 1)]
-                    # less than a half is added, or just a half to what is odd
+                    # half of n, less one unless the quotient is odd, carries as it should
                     total += (n >> 1) - 1 + ((total >> shift) & 1)
                     out[to_z, to_y, unsigned(to[2] + x)] = total >> shift
             else:

@@ -24,7 +24,7 @@ from xprecomputed.shard_format import locate, pack_value
 from xprecomputed.storage import Location, workers_for
 from xprecomputed.volume.reader import ScaleReader
 
-__all__ = ["STAGING", "Partial", "Piece", "ScaleWriter", "as_stored"]
+__all__ = ["STAGING", "Partial", "Piece", "ScaleWriter", "as_stored", "check_compression"]
 
 #: How the folder beside the shards begins where pieces of them wait; no chunk is called so.
 STAGING = ".parts-"
@@ -299,6 +299,25 @@ class ScaleWriter:
             np.array([key for key, value in members if value is None], np.uint64),
             partials,
         )
+
+
+def check_compression(compression: str | None, level: int | None) -> str | None:
+    """The compression of whole chunk objects that an argument means.
+
+    Raises
+    ------
+    ValueError
+        Unknown, or a level that it does not have.
+    MissingDependencyError
+    """
+    if compression == "auto":
+        # readers of local files other than CloudVolume know no suffixes
+        compression = None
+    if compression is not None:
+        compress(b"", compression, level)
+    elif level is not None:
+        raise ValueError(f"compression_level={level} without a compression")
+    return compression
 
 
 def as_stored(array: Array, dtype: np.dtype[Any], url: str) -> Array:
