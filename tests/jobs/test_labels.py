@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from tests.images import labels as image_of_labels
 from tests.memory import peak_bytes
-from xprecomputed import trace
+from xprecomputed import jit, trace
 from xprecomputed.jobs import _label_kernels as kernels
 from xprecomputed.jobs.labels import mask, remap, renumber, unique_labels
 from xprecomputed.testing import write_volume
@@ -223,6 +223,15 @@ def test_like_a_dict(either_path, piece, problem, data):
             assert strict.values.tolist() == [with_background[v] for v in values]
 
 
+@given(problem=problems())
+def test_the_kernel_stays_inside_its_arrays(problem):
+    da, _, old, _ = problem
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(jit, "_compile", lambda kernel: kernel)  # Python checks what numba does not
+        masked = mask(da, old, other=1)
+    assert masked.values.tolist() == [v if v in old else 1 for v in da.values.tolist()]
+
+
 @either_path_for_all
 @given(problem=problems(), start=st.sampled_from([1, 2, 250, 65530, 2**32 - 3, TOP - 9]))
 def test_renumber_and_counts_like_python(either_path, problem, start):
@@ -264,6 +273,7 @@ def test_bool(either_path):
     proofread = pd.Series([True, False], index=[5, 6])
     chosen = remap(row([5, 6, 0]), proofread, dtype=bool)
     assert (chosen.dtype, chosen.values.tolist()) == (bool, [True, False, False])
+    assert remap(row([1, 0]), pd.Series([5, 6], index=[True, False])).values.tolist() == [5, 6]
     small, original = renumber(da)
     assert small.values.tolist() == [1, 0, 1]
     assert original.dtype == bool
@@ -368,6 +378,20 @@ def test_shapes_and_strides(view, either_path):
         assert small.shape == original.shape
         np.testing.assert_array_equal(small, np.searchsorted(np.union1d(ids, [0]), original))
     np.testing.assert_array_equal(da, original)
+
+
+def test_a_dask_array_without_dimensions():
+    point = row([7, TOP]).chunk(x=1).isel(x=1)
+    assert point.data.ndim == 0
+    assert mask(point, TOP).compute() == TOP
+    assert unique_labels(point).label == TOP
+    assert renumber(point)[0].compute() == 1
+
+
+def test_the_order_in_memory_is_kept():
+    columns = xr.DataArray(np.asfortranarray(image_of_labels((4, 5, 6))))
+    assert mask(columns, 0).data.flags.f_contiguous
+    assert mask(columns.T, 0).data.flags.c_contiguous
 
 
 def test_what_surrounds_the_labels_is_kept(url):

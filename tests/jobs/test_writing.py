@@ -562,7 +562,12 @@ def test_a_write_onto_its_own_source(seg, url, chunks):
     to_precomputed(seg, url, chunk_size=(16, 16, 16))
     lazy = opened(url, chunks=chunks)
     before = files(Path(url))
-    for options in ({"mode": "w"}, {"region": "auto"}, {"mode": "r+"}, {"resume": True, "chunk_size": (16, 16, 16)}):
+    for options in (
+        {"mode": "w"},
+        {"region": "auto"},
+        {"mode": "r+"},
+        {"resume": True, "chunk_size": (16, 16, 16)},
+    ):
         with pytest.raises(SourceError, match=r"read lazily from the very scale(.|\n)*da.load\(\)"):
             to_precomputed(lazy, url, **options)
         if chunks is not None:

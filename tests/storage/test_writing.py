@@ -321,6 +321,19 @@ def test_threads_that_put_the_same_object(place):
     assert place.names() == ["x/y/a"]
 
 
+def test_a_folder_that_another_makes_meanwhile(local, monkeypatch):
+    real = os.open
+
+    def opened(path, *args):
+        monkeypatch.setattr(os, "open", real)
+        os.makedirs(f"{local.url}/x")
+        raise FileNotFoundError(2, "No such file or directory")
+
+    monkeypatch.setattr(os, "open", opened)
+    local.put("x/a", b"new")
+    assert local.get("x/a") == Blob(b"new")
+
+
 # ---- files as others make them
 
 
@@ -328,9 +341,11 @@ def test_a_new_file_has_the_rights_of_any_other(local):
     before = os.umask(0o027)
     try:
         local.put("x/a", b"")
+        local.put("x/b", b"")  # in a folder that is there
     finally:
         os.umask(before)
-    assert os.stat(f"{local.url}/x/a").st_mode & 0o777 == 0o640
+    for name in ("a", "b"):
+        assert os.stat(f"{local.url}/x/{name}").st_mode & 0o777 == 0o640
     assert os.stat(f"{local.url}/x").st_mode & 0o777 == 0o750
 
 

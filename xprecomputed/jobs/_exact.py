@@ -58,12 +58,12 @@ def integers(values: Any, what: str) -> Array:
     array: Array = np.asarray(values).ravel()
     if array.dtype.kind == "O":
         return np.array([integer(each, what) for each in array], dtype=object)
-    if array.size and array.dtype.kind not in "iub":
+    if array.size and array.dtype.kind not in "iub":  # NumPy's empty list is of floats
         raise ValueError(
             f"{what}: expected whole numbers, found {array.dtype}, in which ids may be lost; "
             "read them as uint64 (a table's column with gaps: dtype='UInt64', then .dropna())"
         )
-    return array if array.size else np.zeros(0, np.uint64)  # NumPy's empty list is of floats
+    return array
 
 
 def pairs(mapping: IdMapping) -> tuple[Array, Array]:
@@ -95,7 +95,7 @@ def limits(dtype: DType) -> tuple[int, int]:
 
 def within(values: Array, dtype: DType) -> NDArray[np.bool_]:
     """Which of `values` (as `integers` gives them) a dtype can hold."""
-    if values.dtype == bool:
+    if values.dtype == bool:  # which NumPy would compare as int64
         return np.ones(values.shape, bool)
     least, most = limits(dtype)
     # exact: NumPy compares with Python's ints as they are

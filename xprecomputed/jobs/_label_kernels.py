@@ -1,7 +1,7 @@
 """Looking labels up in a table and counting them, run by run.
 
 Neighbouring voxels nearly always have the same label, so only the first of a run is searched.
-All arrays have one dimension and an integer dtype; the NumPy paths go by pieces, which bounds
+All arrays have one dimension and an integer dtype or bool; the NumPy paths go by pieces, which bounds
 what they take beside the result.
 """
 
@@ -32,7 +32,7 @@ def relabel(
     Parameters
     ----------
     labels, old : arrays of one dtype
-        `old` ascends strictly.
+        `old` ascends; of equal entries the first counts.
     new : array, as long as `old`
         Its dtype is the result's.
     low, high : numbers of the dtype of `labels`
@@ -121,7 +121,7 @@ def merge(ids: Array, counts: NDArray[np.int64]) -> Tally:
     order = np.argsort(ids, kind="stable")
     ids, counts = ids[order], counts[order]
     firsts = _firsts(ids)
-    return ids[firsts], np.add.reduceat(counts, firsts) if len(ids) else counts
+    return ids[firsts], np.add.reduceat(counts, firsts)
 
 
 def _runs(labels: Array) -> Tally:

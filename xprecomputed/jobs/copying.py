@@ -143,7 +143,7 @@ def copy(
                 f"encoded again, which loses something; name it: encoding={writer.scale.encoding!r}"
                 ", or a lossless one"
             )
-        array = in_blocks(target.described, target.box, writer.scale)
+        array = in_blocks(target.described, target.box, writer.reader)
         graph.add_array(array, writer, target.box.start)
     if plan.is_new:
         begin_layer(location, plan.info, existing, replace=mode == "w")

@@ -28,6 +28,7 @@ from xprecomputed.volume import (
     STAGING,
     Blocks,
     Piece,
+    ScaleReader,
     ScaleWriter,
     ShardTask,
     aligned_chunks,
@@ -54,17 +55,17 @@ def blocks_of(array: da.Array, start: Triple) -> Blocks:
     return Blocks.from_chunks(start, array.chunks[:0:-1])
 
 
-def in_blocks(described: Described, box: Box, scale: ScaleInfo) -> da.Array:
-    """The array of a description as dask knows it, (channel, z, y, x).
+def in_blocks(described: Described, box: Box, reader: ScaleReader) -> da.Array:
+    """The array of a description as dask knows it, (channel, z, y, x), in the layer's type.
 
-    What is not dask yet is cut along the chunks of `scale`, lazily.
+    What is not dask yet is cut along the chunks of the scale, lazily.
 
     Raises
     ------
     LayoutError
         Chunks of unknown sizes.
     """
-    array = described.array
+    array, scale, wanted = described.array, reader.scale, reader.dtype
     if array.chunks is None:
         voxel_bytes = array.dtype.itemsize * described.num_channels
         sizes = preferred_chunks(scale, voxel_bytes, box.shape)
@@ -83,7 +84,13 @@ def in_blocks(described: Described, box: Box, scale: ScaleInfo) -> da.Array:
         raise LayoutError(
             "dask chunks of unknown sizes; find them out first: da.data.compute_chunk_sizes()"
         )
-    return blocks if blocks.ndim == 4 else blocks[None]
+    blocks = blocks if blocks.ndim == 4 else blocks[None]
+    if blocks.dtype == wanted:
+        return blocks
+    convert = partial(as_stored, dtype=wanted, url=reader.directory.url)
+    meta = np.empty((0,) * 4, wanted)
+    converted: da.Array = da.map_blocks(convert, blocks, dtype=wanted, meta=meta)
+    return converted
 
 
 def realigned(array: da.Array, scale: ScaleInfo, start: Triple) -> da.Array:
@@ -163,11 +170,6 @@ class WriteGraph:
         start : tuple of int
             x, y, z.
         """
-        wanted = writer.reader.dtype
-        if array.dtype != wanted:
-            convert = partial(as_stored, dtype=wanted, url=writer.directory.url)
-            meta = np.empty((0,) * 4, wanted)
-            array = da.map_blocks(convert, array, dtype=wanted, meta=meta)
         blocks = blocks_of(array, start)
         shards = self._shards(writer, blocks)
         work: Callable[..., Any]

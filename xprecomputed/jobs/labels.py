@@ -260,7 +260,7 @@ class _Table:
     Parameters
     ----------
     old : ndarray
-        Ascending strictly, in the dtype of the labels.
+        Ascending, in the dtype of the labels; what is repeated agrees.
     new : ndarray
         As long as `old`, in the dtype of the result.
     missing : {"raise", "keep"} or int
@@ -290,15 +290,13 @@ def _table(
         old, new = np.append(old, source.type(0)), np.append(new, result.type(0))
     order = np.argsort(old, kind="stable")
     old, new = old[order], new[order]
-    repeated = old[1:] == old[:-1]
-    differing = np.flatnonzero(repeated & (new[1:] != new[:-1]))
+    differing = np.flatnonzero((old[1:] == old[:-1]) & (new[1:] != new[:-1]))
     if differing.size:
         at = int(differing[0])
         raise ValueError(
             f"mapping: old id {int(old[at])} becomes both {int(new[at])} and {int(new[at + 1])}"
         )
-    firsts = np.append(np.ones(min(len(old), 1), bool), ~repeated)
-    return _Table(old[firsts], new[firsts], missing)
+    return _Table(old, new, missing)
 
 
 # ---- blocks
@@ -332,12 +330,12 @@ def _relabelled_block(block: Array, table: _Table) -> Array:
     elif table.missing == "keep":
         ends = [limits(each.dtype) for each in (table.old, table.new)]
         low, high = max(low for low, _ in ends), min(high for _, high in ends)
-    out, filled = kernels.relabel(flat, _plain(table.old), _plain(table.new), low, high, fill)
+    out, filled = kernels.relabel(flat, table.old, table.new, low, high, fill)
     if filled and not isinstance(table.missing, int):
         ids, _ = kernels.tally(flat)
-        ids = ids[~np.isin(ids, _plain(table.old)) & ~((low <= ids) & (ids <= high))]
+        ids = ids[~np.isin(ids, table.old) & ~((low <= ids) & (ids <= high))]
         raise _refusal(ids, table)
-    return out.view(table.new.dtype).reshape(block.shape, order=order)
+    return out.reshape(block.shape, order=order)
 
 
 def _refusal(ids: Array, table: _Table) -> ValueError:
@@ -356,24 +354,23 @@ def _refusal(ids: Array, table: _Table) -> ValueError:
 
 def _tally(labels: xr.DataArray, dtype: DType) -> kernels.Tally:
     if labels.chunks is None:
-        ids, counts = _tally_block(labels.values, dtype=dtype).item()
-    else:
-        import dask.array
+        return kernels.tally(_flat(labels.values, dtype)[0])
+    import dask.array
 
-        reduction: Any = dask.array.reduction  # has no annotations
-        array = dask.array.atleast_1d(labels.data)
-        reduced = reduction(
-            array,
-            chunk=partial(_tally_block, dtype=dtype),
-            combine=_merged,
-            aggregate=_merged,
-            keepdims=True,
-            split_every=MERGED_AT_ONCE,
-            dtype=object,
-            meta=np.empty((0,) * array.ndim, object),
-        )
-        ids, counts = reduced.compute().item()
-    return ids.view(dtype), counts
+    reduction: Any = dask.array.reduction  # has no annotations
+    array = dask.array.atleast_1d(labels.data)
+    reduced = reduction(
+        array,
+        chunk=partial(_tally_block, dtype=dtype),
+        combine=_merged,
+        aggregate=_merged,
+        keepdims=True,
+        split_every=MERGED_AT_ONCE,
+        dtype=object,
+        meta=np.empty((0,) * array.ndim, object),
+    )
+    tally: kernels.Tally = reduced.compute().item()
+    return tally
 
 
 def _tally_block(block: Array, *, dtype: DType, **_: Any) -> Array:
@@ -395,12 +392,7 @@ def _boxed(tally: kernels.Tally, ndim: int) -> Array:
 def _flat(block: Array, dtype: DType) -> tuple[Array, Literal["C", "F"]]:
     """The values in memory's order, without a copy if they are contiguous, and that order."""
     order: Literal["C", "F"] = "F" if block.flags.fnc else "C"
-    return _plain(block.astype(dtype, casting="equiv", copy=False).ravel(order)), order
-
-
-def _plain(array: Array) -> Array:
-    """Bool as the uint8 that it is in memory."""
-    return array.view(np.uint8) if array.dtype == bool else array
+    return block.astype(dtype, casting="equiv", copy=False).ravel(order), order
 
 
 # ---- what is remembered

@@ -14,7 +14,8 @@ from xprecomputed.grid import Triple
 from xprecomputed.jobs.describe import describe
 from xprecomputed.jobs.graph import WriteGraph, in_blocks
 from xprecomputed.jobs.progress import run
-from xprecomputed.metadata import ScaleInfo, VolumeInfo
+from xprecomputed.jobs.targets import check_same_scale
+from xprecomputed.metadata import VolumeInfo
 from xprecomputed.store import PrecomputedStore, open_store
 from xprecomputed.store.changes import begin_layer, inserted
 from xprecomputed.store.provenance import Provenance, append_provenance
@@ -24,8 +25,8 @@ from xprecomputed.volume.layout import (
     Downsample,
     Sharding,
     coarser_scale,
+    coarser_sharding,
     downsample_factors,
-    find_sharding,
 )
 
 __all__ = ["downsample"]
@@ -65,10 +66,13 @@ def downsample(
     method : {"mean", "mode", "stride", "min", "max"}, optional
         By default mode for a segmentation, mean for an image.
     sharding : None, False, "auto", ShardingSpec or mapping
-        Of the new scales. None: "auto" where the mip they are made from is sharded, else none.
+        Of the new scales. None: shards of as many chunks as those of the mip that they are
+        made from, if it has shards.
     fill_missing : bool
         Read chunks that are definitely not stored as zeros.
-    compression, compression_level, write_empty_chunks, resume, provenance, cache_control
+    resume : bool
+        Go on with a call that stopped; needs `mip`.
+    compression, compression_level, write_empty_chunks, provenance, cache_control
         As in `to_precomputed`.
     progress, storage_options, compute
         As in `to_precomputed`.
@@ -97,11 +101,15 @@ def downsample(
         raise ValueError(f"mode={mode!r}: expected 'a' or 'r+'")
     if method is not None and method not in METHODS:
         raise ValueError(f"method={method!r}: expected one of {METHODS}")
+    if resume and mip is None:
+        raise ValueError(
+            "resume=True without mip=: the coarsest mip is another one now; name the mip that the "
+            "first call began with: mip=0"
+        )
     store = open_store(url, storage_options=storage_options)
     base = store.info.find_mip((-1 if mode == "a" else 0) if mip is None else mip)
-    if mode == "a" and not resume:
-        info, mips = _added(store.info, base, 1 if factors is None else factors, sharding)
-        pyramid = mips
+    if mode == "a":
+        info, pyramid = _added(store, base, 1 if factors is None else factors, sharding, resume)
     else:
         info, pyramid = store.info, _declared(store.info, base, factors, store.url)
     options = {
@@ -115,7 +123,7 @@ def downsample(
     scale = info.scales[base]
     graph = WriteGraph()
     levels = [(ScaleWriter.open(store.location, info, i, **options), f) for i, f in pyramid]
-    array = in_blocks(describe(dataset), scale.bounds, scale)
+    array = in_blocks(describe(dataset), scale.bounds, store.reader(base))
     graph.add_pyramid(array, scale.bounds, levels, method or default_method(info.type))
     if info is not store.info:
         begin_layer(store.location, info, store.info, replace=False)
@@ -131,18 +139,23 @@ def downsample(
 
 
 def _added(
-    info: VolumeInfo, base: int, factors: Downsample, sharding: Sharding
+    store: PrecomputedStore, base: int, factors: Downsample, sharding: Sharding, resume: bool
 ) -> tuple[VolumeInfo, list[tuple[int, Triple]]]:
-    scale = info.scales[base]
-    spec = "auto" if sharding is None and scale.sharding is not None else sharding
+    """``info`` with further scales; on resuming, those that are there must be the same."""
+    info, scale = store.info, store.info.scales[base]
     chosen = downsample_factors(factors, scale)
-    scales: list[ScaleInfo] = []
+    keys = []
     for factor in chosen:
-        scale = coarser_scale(scale, factor)
-        scales.append(replace(scale, sharding=find_sharding(spec, scale, info)))
-    merged = inserted(info, scales)
-    mips = [merged.find_mip(each.key) for each in scales]
-    return merged, list(zip(mips, chosen, strict=True))
+        coarse = coarser_scale(scale, factor)
+        coarse = replace(coarse, sharding=coarser_sharding(sharding, scale, coarse, info))
+        there = [each for each in info.scales if each.key == coarse.key]
+        if resume and there:
+            check_same_scale(coarse, there[0], store.url)
+        else:
+            info = inserted(info, [coarse])
+        keys.append(coarse.key)
+        scale = coarse
+    return info, [(info.find_mip(key), factor) for key, factor in zip(keys, chosen, strict=True)]
 
 
 def _declared(

@@ -32,6 +32,7 @@ from xprecomputed.volume.layout import (
     Downsample,
     Sharding,
     coarser_scale,
+    coarser_sharding,
     default_encoding,
     default_type,
     downsample_factors,
@@ -40,7 +41,15 @@ from xprecomputed.volume.layout import (
     scale_key,
 )
 
-__all__ = ["LOSSY", "Layout", "Plan", "Target", "plan_new", "plan_region"]
+__all__ = [
+    "LOSSY",
+    "Layout",
+    "Plan",
+    "Target",
+    "check_same_scale",
+    "plan_new",
+    "plan_region",
+]
 
 CHUNK_SIZE = (64, 64, 64)
 #: Members of a scale that do not belong to its encoding.
@@ -184,13 +193,10 @@ def _new_info(
     )
     scales = [_new_scale(bare, level, layout) for level in levels]
     factors = downsample_factors(layout.downsample, scales[-1])
-    given = layout.sharding
     for factor in factors:
         coarse = coarser_scale(scales[-1], factor)
-        before = scales[-1].sharding
-        # shards of the same size in bytes, or the bits that were asked for
-        spec = "auto" if given == "auto" or (given is None and before is not None) else given
-        scales.append(replace(coarse, sharding=find_sharding(spec, coarse, bare)))
+        spec = coarser_sharding(layout.sharding, scales[-1], coarse, bare)
+        scales.append(replace(coarse, sharding=spec))
     info = replace(bare, scales=())
     return inserted(info, scales), factors
 
@@ -273,11 +279,12 @@ def _identical(wanted: VolumeInfo, existing: VolumeInfo, url: str) -> VolumeInfo
                 f"{url}: resume=True, but there is no scale {scale.key!r}; there is "
                 f"{[each.key for each in existing.scales]}"
             )
-        _check_scale(scale, found[0], url)
+        check_same_scale(scale, found[0], url)
     return existing
 
 
-def _check_scale(wanted: ScaleInfo, found: ScaleInfo, url: str) -> None:
+def check_same_scale(wanted: ScaleInfo, found: ScaleInfo, url: str) -> None:
+    """Refuse a scale that is there and is not what is wanted."""
     asked, there = wanted.to_json(), found.to_json()
     for name in sorted(set(asked) | set(there)):
         if asked.get(name) != there.get(name) and name != "hidden":
@@ -331,7 +338,7 @@ def plan_region(
     _check_volume(wanted, existing, url)
     if layout.layer_type is not None:
         _check_volume(replace(existing, type=layout.layer_type), existing, url)
-    _check_scale(_asked(scale, layout, existing), scale, url)
+    check_same_scale(_asked(scale, layout, existing), scale, url)
     box = _region_box(level, scale, region)
     if safe_chunks or region is None:
         _check_region(scale, box, url)

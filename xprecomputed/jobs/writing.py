@@ -86,7 +86,8 @@ def to_precomputed(
     chunk_size : sequence of three int, optional
         Voxels of a stored chunk, x, y, z; by default as in the source, or 64, 64, 64.
     sharding : None, False, "auto", ShardingSpec or mapping
-        None: as in the source, else none; False: none. "auto": identity hash and so many bits
+        None: as in the source, else none; False: none. Coarser mips get shards of as many
+        chunks. "auto": identity hash and so many bits
         that each shard is one box of at most 1 GiB of raw voxels (a power of two of chunks),
         with 512 chunks a minishard, gzip around the indexes, and around the values of raw,
         compressed_segmentation and compresso.
@@ -277,7 +278,7 @@ def _graph(
     graph = WriteGraph()
     for target in plan.targets:
         writer = ScaleWriter.open(location, plan.info, target.mip, **options)
-        array, start = in_blocks(target.described, target.box, writer.scale), target.box.start
+        array, start = in_blocks(target.described, target.box, writer.reader), target.box.start
         if align_chunks:
             array = realigned(array, writer.scale, start)
         if len(array.chunks[0]) > 1:

@@ -22,11 +22,13 @@ __all__ = [
     "Sharding",
     "auto_sharding",
     "coarser_scale",
+    "coarser_sharding",
     "create_info",
     "default_encoding",
     "default_type",
     "downsample_factors",
     "find_sharding",
+    "fitted_sharding",
     "make_scale",
     "scale_key",
 ]
@@ -92,6 +94,35 @@ def auto_sharding(grid_shape: Triple, chunk_bytes: int, encoding: str) -> Shardi
         minishard_index_encoding="gzip",
         data_encoding="gzip" if encoding in WORTH_GZIP else "raw",
     )
+
+
+def fitted_sharding(spec: ShardingSpec, grid_shape: Triple) -> ShardingSpec:
+    """Shards of as many chunks for a smaller grid: no bits to spare.
+
+    Examples
+    --------
+    >>> spec = ShardingSpec(preshift_bits=9, hash="identity", minishard_bits=3, shard_bits=12)
+    >>> fitted_sharding(spec, (40, 40, 20)).shard_bits
+    5
+    """
+    if spec.hash != "identity":
+        return spec
+    left = MortonCode(grid_shape).bits
+    bits = {}
+    for name in ("preshift_bits", "minishard_bits", "shard_bits"):
+        bits[name] = min(getattr(spec, name), left)
+        left -= bits[name]
+    return replace(spec, **bits)
+
+
+def coarser_sharding(
+    sharding: Sharding, before: ScaleInfo, scale: ScaleInfo, info: VolumeInfo
+) -> ShardingSpec | None:
+    """The spec of the next mip: as the one before, unless an argument says otherwise."""
+    if sharding is None or isinstance(sharding, ShardingSpec | Mapping):
+        spec = find_sharding(before.sharding if sharding is None else sharding, scale, info)
+        return None if spec is None else fitted_sharding(spec, scale.grid.shape)
+    return find_sharding(sharding, scale, info)
 
 
 def find_sharding(sharding: Sharding, scale: ScaleInfo, info: VolumeInfo) -> ShardingSpec | None:
@@ -288,7 +319,10 @@ def create_info(
         **members,
     }
     info = VolumeInfo.from_json(document, "create_info")
-    sharded = [replace(each, sharding=find_sharding(sharding, each, info)) for each in scales]
+    sharded = [replace(first, sharding=find_sharding(sharding, first, info))]
+    for scale in scales[1:]:
+        spec = coarser_sharding(sharding, sharded[-1], scale, info)
+        sharded.append(replace(scale, sharding=spec))
     info = replace(info, scales=tuple(sharded))
     for scale in info.scales:
         codec_for(info, scale)
