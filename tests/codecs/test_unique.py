@@ -90,6 +90,11 @@ def test_cseg_counts_32_bit_indexes():
     assert (ids.tolist(), counts.tolist()) == ([80, 90], [1, 2])
     with pytest.raises(CorruptDataError, match="an index beyond its lookup table"):
         codec.unique(words[:-4], chunk, chunk.whole)
+    # an index far beyond 16 bits
+    table = np.arange(3_000_001, dtype="<u4")
+    words = np.array([1, 32 << 24 | 5, 2, 3_000_000, 0, 3_000_000], "<u4").tobytes()
+    ids, counts = codec.unique(words + table.tobytes(), chunk, chunk.whole)
+    assert (ids.tolist(), counts.tolist()) == ([0, 3_000_000], [1, 2])
 
 
 def test_cseg_counts_without_decoding(monkeypatch):

@@ -1,8 +1,8 @@
 """Looking labels up in a table and counting them, run by run.
 
 Neighbouring voxels nearly always have the same label, so only the first of a run is searched.
-All arrays have one dimension and an integer dtype or bool; the NumPy paths go by pieces, which bounds
-what they take beside the result.
+All arrays have one dimension and an integer dtype or bool; the NumPy paths go by pieces, which
+bounds what they take beside the result.
 """
 
 from __future__ import annotations

@@ -358,16 +358,15 @@ def _tally(labels: xr.DataArray, dtype: DType) -> kernels.Tally:
     import dask.array
 
     reduction: Any = dask.array.reduction  # has no annotations
-    array = dask.array.atleast_1d(labels.data)
     reduced = reduction(
-        array,
+        labels.data,
         chunk=partial(_tally_block, dtype=dtype),
         combine=_merged,
         aggregate=_merged,
         keepdims=True,
         split_every=MERGED_AT_ONCE,
         dtype=object,
-        meta=np.empty((0,) * array.ndim, object),
+        meta=np.empty((0,) * labels.ndim, object),
     )
     tally: kernels.Tally = reduced.compute().item()
     return tally
