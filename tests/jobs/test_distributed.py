@@ -121,8 +121,7 @@ def test_two_writers_on_neighbouring_regions(tmp_path, sharding):
     starts = [0, 9, 18, 27, 36]
     context = multiprocessing.get_context("spawn")
     writers = [
-        context.Process(target=_write_part, args=(url, a, b, sharding))
-        for a, b in pairwise(starts)
+        context.Process(target=_write_part, args=(url, a, b, sharding)) for a, b in pairwise(starts)
     ]
     for each in writers:
         each.start()

@@ -161,8 +161,7 @@ class CompressedSegmentation(Codec):
 
     def _encode_channel(self, encode: Callable[..., int], channel: Array) -> Bytes | None:
         """The words of one channel; None if they are too many."""
-        channel = channel.view()
-        channel.flags.writeable = False  # one compiled kernel for both kinds
+        channel.flags.writeable = False  # of this view; one kernel is compiled for both kinds
         words = np.empty(min(self._max_words(channel), MAX_WORDS), np.uint32)
         length = encode(channel, np.array(self.block_size, np.int64), words)
         if length == encode_kernel.TOO_LONG:

@@ -97,6 +97,13 @@ def remove_scales(location: Location, scales: Iterable[ScaleInfo]) -> None:
     InvalidURLError
         A scale lies outside of the layer's own folder: that is somebody else's.
     """
+    for place in _own_folders(location, scales):
+        place.storage.delete_tree(place.key)
+    index_cache.clear()
+
+
+def _own_folders(location: Location, scales: Iterable[ScaleInfo]) -> list[Location]:
+    """Folders that may be deleted with the layer."""
     places = [location.child(scale.key) for scale in scales]
     for place in places:
         inside = f"{location.key}/" if location.key else ""
@@ -105,9 +112,7 @@ def remove_scales(location: Location, scales: Iterable[ScaleInfo]) -> None:
                 f"{place.url}: this scale does not lie inside of {location.url}, so its objects "
                 "are not deleted; delete them yourself"
             )
-    for place in places:
-        place.storage.delete_tree(place.key)
-    index_cache.clear()
+    return places
 
 
 def begin_layer(
@@ -220,6 +225,8 @@ def drop_scale(store: PrecomputedStore, mip: int, delete: bool) -> PrecomputedSt
             )
         return replace(info, scales=left)
 
+    if delete:
+        _own_folders(store.location, [gone])
     # named no more before its objects go: a reader finds all or nothing
     changed = _edited(store, without)
     if delete:
