@@ -1,4 +1,4 @@
-"""Open a volume, cut a piece out by nanometres, say what is in it and draw it.
+"""Open a volume, cut a piece out by nanometres, say what is in it, draw it and save it.
 
     python examples/quickstart.py                 makes a small image and segmentation first
     python examples/quickstart.py PATH_OR_URL     does the same on that volume
@@ -17,7 +17,6 @@ import numpy as np
 import xarray as xr
 
 import xprecomputed as xp
-from xprecomputed.testing import write_volume
 
 
 def main() -> None:
@@ -26,6 +25,7 @@ def main() -> None:
     parser.add_argument("path", nargs="?", help="a volume; without it one is made")
     parser.add_argument("--mip", type=int, default=0)
     parser.add_argument("--out", default="overlay.png", help="where the picture goes")
+    parser.add_argument("--save", help="write the piece as a layer of its own, with its mips")
     parser.add_argument(
         "--fill-missing", action="store_true", help="take chunks that are not stored for zeros"
     )
@@ -76,6 +76,9 @@ def show(urls: list[str], options: argparse.Namespace) -> None:
         )
     if segments is not None:
         describe(segments, float(np.prod(step)) / 1e9)
+    if options.save is not None:
+        saved = xp.to_precomputed(cut[next(iter(cut))], options.save, downsample="auto")
+        print(f"\nsaved with {len(saved.mips)} mips: {saved.url}")
     Path(options.out).write_bytes(imagecodecs.png_encode(overlay(image, segments)))
     print(f"\nthe middle section is drawn in {options.out}")
 
@@ -128,25 +131,22 @@ def make_volumes(folder: Path) -> list[str]:
     """An EM-like image and its segmentation: odd sizes, an offset, two mips."""
     size, offset = (301, 257, 61), (1000, 2000, 50)  # x, y, z
     segments = cells(size)
-    image = electron_microscopy(segments)
-    common = {"resolution": (8, 8, 40), "voxel_offset": offset, "chunk_size": (64, 64, 32)}
-    sharding = {
-        "@type": "neuroglancer_uint64_sharded_v1", "hash": "identity", "preshift_bits": 2,
-        "minishard_bits": 2, "shard_bits": 4,
-        "minishard_index_encoding": "gzip", "data_encoding": "gzip",
-    }  # fmt: skip
-    return [
-        write_volume(
-            str(folder / "em"), [image, halved_mean(image)], compression="gzip", **common
-        ),
-        write_volume(
-            str(folder / "segmentation"),
-            [segments, segments[:, ::2, ::2]],
-            encoding="compressed_segmentation",
-            sharding=sharding,
-            **common,
-        ),
-    ]  # fmt: skip
+    arrays = {"em": electron_microscopy(segments), "segmentation": segments}
+    sharding = {"em": None, "segmentation": "auto"}
+    stores = [
+        xp.to_precomputed(
+            xr.DataArray(array, dims=("z", "y", "x")),
+            folder / name,
+            resolution=(8, 8, 40),
+            voxel_offset=offset,
+            chunk_size=(64, 64, 32),
+            sharding=sharding[name],
+            downsample=1,
+            progress=False,
+        )
+        for name, array in arrays.items()
+    ]
+    return [store.url for store in stores]
 
 
 def cells(size: tuple[int, int, int], count: int = 60) -> np.ndarray:
@@ -176,13 +176,6 @@ def electron_microscopy(segments: np.ndarray) -> np.ndarray:
             membrane += np.roll(differs, shift, axis)
     grain = rng.normal(0, 12, segments.shape)
     return np.clip(175 - 45 * membrane + grain, 0, 255).astype(np.uint8)
-
-
-def halved_mean(image: np.ndarray) -> np.ndarray:
-    """The mean of 2 x 2 voxels in each section; the last of an odd row stands alone."""
-    padded = np.pad(image, [(0, 0), *((0, n % 2) for n in image.shape[1:])], mode="edge")
-    z, y, x = padded.shape
-    return padded.reshape(z, y // 2, 2, x // 2, 2).mean(axis=(2, 4)).round().astype(np.uint8)
 
 
 if __name__ == "__main__":

@@ -37,6 +37,16 @@ def test_the_main_job_on_the_real_volume(repository, tmp_path, real_volume):
     assert picture.shape == (512, 512, 3)
 
 
+def test_the_piece_is_saved(repository, tmp_path):
+    done = quickstart(repository, tmp_path, "--save", "piece")
+    assert done.returncode == 0, done.stderr
+    assert "saved with 4 mips" in done.stdout
+    again = quickstart(repository, tmp_path, "piece")
+    assert "image with 4 mips:" in again.stdout
+    done = quickstart(repository, tmp_path, "--save", "piece")
+    assert "there is a layer" in done.stderr
+
+
 @pytest.mark.parametrize(
     ("args", "message"),
     [

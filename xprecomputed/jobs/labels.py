@@ -6,7 +6,7 @@ dask arrays along their storage chunks. No id ever passes through a float or a n
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
@@ -16,9 +16,9 @@ import numpy as np
 import xarray as xr
 from numpy.typing import ArrayLike, DTypeLike, NDArray
 
-from xprecomputed.codecs import codec_for
-from xprecomputed.errors import PrecomputedError, UnsupportedEncodingError
+from xprecomputed.errors import PrecomputedError
 from xprecomputed.jobs import _label_kernels as kernels
+from xprecomputed.jobs._encoding import for_dtype
 from xprecomputed.jobs._exact import (
     DType,
     IdMapping,
@@ -32,7 +32,6 @@ from xprecomputed.jobs._exact import (
     smallest,
     within,
 )
-from xprecomputed.metadata import ScaleInfo, VolumeInfo
 
 __all__ = ["mask", "remap", "renumber", "unique_labels"]
 
@@ -318,7 +317,7 @@ def _relabelled(labels: xr.DataArray, table: _Table) -> xr.DataArray:
         )
     result = labels.copy(deep=False, data=data)
     if dtype != table.old.dtype:
-        result.encoding = _encoding(labels.encoding, dtype)
+        result.encoding = for_dtype(labels.encoding, dtype)
     return result
 
 
@@ -392,36 +391,3 @@ def _flat(block: Array, dtype: DType) -> tuple[Array, Literal["C", "F"]]:
     """The values in memory's order, without a copy if they are contiguous, and that order."""
     order: Literal["C", "F"] = "F" if block.flags.fnc else "C"
     return block.astype(dtype, casting="equiv", copy=False).ravel(order), order
-
-
-# ---- what is remembered
-
-
-def _encoding(encoding: Mapping[Any, Any], dtype: DType) -> dict[Any, Any]:
-    """`encoding` without what does not hold for data of another dtype."""
-    kept = {name: value for name, value in encoding.items() if name != "dtype"}
-    if "precomputed" in kept:
-        drop = {"data_type"}
-        if not _can_hold(str(kept["precomputed"].get("encoding")), dtype):
-            drop |= {"encoding", "compressed_segmentation_block_size", "jpeg_quality", "png_level"}
-        kept["precomputed"] = {
-            name: value for name, value in kept["precomputed"].items() if name not in drop
-        }
-    return kept
-
-
-def _can_hold(encoding: str, dtype: DType) -> bool:
-    scale = ScaleInfo(
-        key="any",
-        size=(1, 1, 1),
-        resolution=(1, 1, 1),
-        chunk_sizes=((1, 1, 1),),
-        encoding=encoding,
-        compressed_segmentation_block_size=(8, 8, 8),
-    )
-    info = VolumeInfo(type="segmentation", data_type=dtype.name, num_channels=1, scales=(scale,))
-    try:
-        codec_for(info, scale)
-    except UnsupportedEncodingError:
-        return False
-    return True
