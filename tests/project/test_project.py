@@ -169,7 +169,8 @@ def test_the_python_of_the_readme_runs(repository, tmp_path, monkeypatch):
         resolution=(16, 16, 40),
     )
     blocks = re.findall(r"```python\n(.*?)```", (repository / "README.md").read_text(), re.DOTALL)
-    assert len(blocks) == 3
+    assert len(blocks) == 7
+    monkeypatch.chdir(tmp_path)
     names = {"points": np.array([[100.0, 200, 300], [4000, 2000, 1000]])}
     for block in blocks:
         code = block.replace("/data/em/segmentation", url)

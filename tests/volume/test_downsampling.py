@@ -9,7 +9,7 @@ from unittest import mock
 import numpy as np
 import pytest
 import tensorstore as ts
-from hypothesis import given
+from hypothesis import assume, given
 from hypothesis import strategies as st
 
 import xprecomputed as xp
@@ -182,11 +182,19 @@ def tensorstore(array, factor, method, start):
 @pytest.mark.parametrize("method", METHODS)
 @given(ARRAYS.filter(lambda a: not np.isnan(a.astype(float)).any()), FACTORS, STARTS)
 def test_equals_tensorstore(method, array, factor, start):
+    box = box_of(array, start)
+    # TensorStore 0.1.86 reads beyond an array that lies inside of one cell
+    assume(
+        not any(
+            a // f == b // f and a % f for a, b, f in zip(box.start, box.stop, factor, strict=True)
+        )
+    )
     if array.dtype.kind == "f" and method == "mean":
-        array = np.trunc(np.nan_to_num(array))  # it adds float32 up as such: the sums are exact
+        # it adds float32 up as such: sums that are exact
+        array = np.where(np.isfinite(array), np.trunc(array), 9).astype(array.dtype)
     expected, domain = tensorstore(array, factor, method, start)
     result = downsample(array, factor, method, start)
-    box = coarse_box(box_of(array, start), factor)
+    box = coarse_box(box, factor)
     if method == "stride":
         # it leaves out cells whose own first voxel is not there
         first = [a - b for a, b in zip(domain.inclusive_min[:0:-1], box.start, strict=True)]

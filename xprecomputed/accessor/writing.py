@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Mapping
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import xarray as xr
-from dask.delayed import Delayed
 from numpy.typing import ArrayLike, DTypeLike
 
 from xprecomputed.jobs import labels, to_precomputed
 from xprecomputed.store import PrecomputedStore
+
+if TYPE_CHECKING:
+    from dask.delayed import Delayed
 
 __all__ = ["LabelMethods", "WriteMethods"]
 

@@ -5,14 +5,11 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
-
-from dask.delayed import Delayed
+from typing import TYPE_CHECKING, Any, Literal
 
 from xprecomputed.errors import LayoutError, SourceError
 from xprecomputed.grid import Box, Triple
 from xprecomputed.jobs.describe import describe
-from xprecomputed.jobs.graph import WriteGraph, in_blocks
 from xprecomputed.jobs.progress import run
 from xprecomputed.jobs.targets import LOSSY, Layout, plan_new
 from xprecomputed.metadata import ScaleInfo
@@ -25,6 +22,9 @@ from xprecomputed.store.provenance import Provenance, append_provenance
 from xprecomputed.store.toolbox import tiles
 from xprecomputed.volume import Piece, ScaleReader, ScaleWriter, check_compression
 from xprecomputed.volume.layout import Sharding
+
+if TYPE_CHECKING:
+    from dask.delayed import Delayed
 
 __all__ = ["copy"]
 
@@ -101,6 +101,8 @@ def copy(
     >>> copy(url, "memory://doc/copy-to", sharding="auto").read(((0, 0, 0), (1, 1, 2))).tolist()
     [[[[1]], [[1]]]]
     """
+    from xprecomputed.jobs.graph import WriteGraph, in_blocks
+
     if mode not in ("w-", "w", "a"):
         raise ValueError(f"mode={mode!r}: expected 'w-', 'w' or 'a'")
     store = open_store(src, storage_options=storage_options)

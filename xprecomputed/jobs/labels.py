@@ -10,7 +10,7 @@ from collections.abc import Iterable
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, Literal
+from typing import Any, Literal, NoReturn
 
 import numpy as np
 import xarray as xr
@@ -333,19 +333,19 @@ def _relabelled_block(block: Array, table: _Table) -> Array:
     if filled and not isinstance(table.missing, int):
         ids, _ = kernels.tally(flat)
         ids = ids[~np.isin(ids, table.old) & ~((low <= ids) & (ids <= high))]
-        raise _refusal(ids, table)
+        _refuse(ids, table)
     return out.reshape(block.shape, order=order)
 
 
-def _refusal(ids: Array, table: _Table) -> ValueError:
+def _refuse(ids: Array, table: _Table) -> NoReturn:
     some = ", ".join(str(each) for each in ids[:NAMED].tolist())
     named = f"{some}, … ({len(ids)} of one block)" if len(ids) > NAMED else some
     if table.missing == "keep":
-        return ValueError(
+        raise ValueError(
             f"labels that the mapping lacks do not fit {table.new.dtype}: {named}; "
             "give a wider dtype="
         )
-    return ValueError(
+    raise ValueError(
         f"labels that the mapping lacks: {named}; add them, or give missing='keep', or a "
         "number that they become, such as missing=0"
     )

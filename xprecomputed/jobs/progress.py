@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import sys
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from dask.delayed import Delayed
+if TYPE_CHECKING:
+    from dask.delayed import Delayed
 
 __all__ = ["run"]
 

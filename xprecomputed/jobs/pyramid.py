@@ -5,14 +5,11 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping
 from dataclasses import replace
-from typing import Any, Literal
-
-from dask.delayed import Delayed
+from typing import TYPE_CHECKING, Any, Literal
 
 from xprecomputed.errors import LayoutError
 from xprecomputed.grid import Triple
 from xprecomputed.jobs.describe import describe
-from xprecomputed.jobs.graph import WriteGraph, in_blocks
 from xprecomputed.jobs.progress import run
 from xprecomputed.jobs.targets import check_same_scale
 from xprecomputed.metadata import VolumeInfo
@@ -28,6 +25,9 @@ from xprecomputed.volume.layout import (
     coarser_sharding,
     downsample_factors,
 )
+
+if TYPE_CHECKING:
+    from dask.delayed import Delayed
 
 __all__ = ["downsample"]
 
@@ -97,6 +97,8 @@ def downsample(
     >>> downsample(url, 2).info.scales[2].key
     '32_32_40'
     """
+    from xprecomputed.jobs.graph import WriteGraph, in_blocks
+
     if mode not in ("a", "r+"):
         raise ValueError(f"mode={mode!r}: expected 'a' or 'r+'")
     if method is not None and method not in METHODS:

@@ -5,11 +5,10 @@ from __future__ import annotations
 import os
 import warnings
 from collections.abc import Mapping, Sequence
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 import xarray as xr
-from dask.delayed import Delayed
 
 from xprecomputed.array import readers_of
 from xprecomputed.errors import (
@@ -19,7 +18,6 @@ from xprecomputed.errors import (
     SourceError,
 )
 from xprecomputed.jobs.describe import describe
-from xprecomputed.jobs.graph import WriteGraph, blocks_of, in_blocks, realigned
 from xprecomputed.jobs.progress import run
 from xprecomputed.jobs.targets import Layout, Plan, plan_new, plan_region
 from xprecomputed.metadata import VolumeInfo
@@ -30,6 +28,11 @@ from xprecomputed.store.provenance import Provenance, append_provenance
 from xprecomputed.volume import ScaleWriter, check_blocks, check_compression, default_method
 from xprecomputed.volume.downsampling import METHODS
 from xprecomputed.volume.layout import Downsample, Sharding
+
+if TYPE_CHECKING:
+    from dask.delayed import Delayed
+
+    from xprecomputed.jobs.graph import WriteGraph
 
 __all__ = ["to_precomputed"]
 
@@ -275,6 +278,8 @@ def _graph(
     method: str | None,
     align_chunks: bool,
 ) -> WriteGraph:
+    from xprecomputed.jobs.graph import WriteGraph, blocks_of, in_blocks, realigned
+
     graph = WriteGraph()
     for target in plan.targets:
         writer = ScaleWriter.open(location, plan.info, target.mip, **options)
