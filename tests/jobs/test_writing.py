@@ -17,6 +17,7 @@ from xprecomputed import (
     CoordinateError,
     DataTypeError,
     InfoMissingError,
+    InvalidInfoError,
     InvalidURLError,
     LayerExistsError,
     LayoutError,
@@ -339,11 +340,19 @@ def test_provenance_is_appended_to(seg, url, tmp_path):
     assert document["sources"] == ["gs://raw"]
     assert [step["method"]["mode"] for step in document["processing"]] == ["w-", "r+"]
     assert document["processing"][1]["by"] == "me@lab.org"
+    assert open_store(url).provenance == document
     path.write_text("// not JSON")
+    with pytest.raises(InvalidInfoError, match="layer/provenance: not JSON"):
+        open_store(url).provenance
     with pytest.warns(PrecomputedWarning, match="it is left as it is"):
         to_precomputed(seg, url, region="auto")
     assert path.read_text() == "// not JSON"
     to_precomputed(seg, url, region="auto", provenance=False)
+    path.write_text("[]")
+    with pytest.raises(InvalidInfoError, match="expected an object, found list"):
+        open_store(url).provenance
+    path.unlink()
+    assert open_store(url).provenance == {}
 
 
 # ---- regions

@@ -128,8 +128,10 @@ def test_a_listing(place):
     ]
     assert place.listed("sub") == [Entry("d", 0)]
     assert place.listed("no/such") == place.listed("a") == []
-    sizes = {name: place.size(name) for name in ("00.shard", "a", "b", "c", "d", "sub", "no/x")}
-    assert sizes == {"00.shard": 5, "a": 1, "b": 4, "c": 0, "d": None, "sub": None, "no/x": None}
+    for name, size in [("00.shard", 5), ("a", 1), ("b", 4), ("c", 0)]:
+        assert place.size(name) == size
+    for name in ("d", "sub", "no/x", "a/x"):
+        assert place.size(name) is None
     with trace() as t:
         place.size("a")
         place.listed()

@@ -147,6 +147,23 @@ def test_a_forked_child_neither_holds_nor_lets_go(local):
         assert not waits(local, "a")
 
 
+def test_a_copy_of_the_handle_keeps_nobody_waiting(local):
+    """As a child has between its fork and its exec."""
+    entered = threading.Event()
+
+    def wait():
+        with local.storage.exclusive(local.key("a")):
+            entered.set()
+
+    waiter = threading.Thread(target=wait, daemon=True)
+    with local.storage.exclusive(local.key("a")):
+        copy = os.dup(*_locks._open_handles)
+        waiter.start()
+        assert not entered.wait(0.3)
+    assert entered.wait(10)
+    os.close(copy)
+
+
 FORKED_THREAD = """
 import os, threading, warnings
 from xprecomputed.storage import locate_url

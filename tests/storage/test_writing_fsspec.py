@@ -2,10 +2,11 @@
 
 import gc
 import zipfile
+from pathlib import Path
 
 import pytest
 from fsspec.implementations.local import LocalFileSystem
-from fsspec.implementations.memory import MemoryFileSystem
+from fsspec.implementations.memory import MemoryFile, MemoryFileSystem
 from fsspec.implementations.zip import ZipFileSystem
 from fsspec.spec import AbstractBufferedFile
 
@@ -26,6 +27,9 @@ class Upload(AbstractBufferedFile):
             self.fs.pipe_file(self.path, b"".join(self.parts))
         return True
 
+    def discard(self):
+        self.fs.discarded.append(self.path)
+
 
 class Bucket(MemoryFileSystem):
     """A store with buckets, without folders, slow to notice what others write."""
@@ -35,7 +39,7 @@ class Bucket(MemoryFileSystem):
 
     def __init__(self, **kwargs):
         super().__init__(**kwargs)
-        self.store, self.pseudo_dirs, self.listed = {}, [""], {}
+        self.store, self.pseudo_dirs, self.listed, self.discarded = {}, [""], {}, []
 
     def makedirs(self, path, exist_ok=False):
         raise AssertionError("a bucket has no folders")
@@ -54,8 +58,19 @@ class Bucket(MemoryFileSystem):
             self.listed[path] = super().ls(path, detail=True)
         return self.listed[path]
 
+    def info(self, path, **kwargs):
+        for each in self.listed.get(path.rpartition("/")[0], ()):
+            if each["name"].strip("/") == path:
+                return each
+        return super().info(path)
+
+    def rm(self, path, recursive=False, maxdepth=None):
+        for each in self.ls(path):
+            self.rm_file(each["name"])
+
     def invalidate_cache(self, path=None):
-        self.listed.pop(path, None)
+        for each in (path, path.rpartition("/")[0]):
+            self.listed.pop(each, None)
 
 
 @pytest.fixture
@@ -79,6 +94,22 @@ def test_a_bucket(bucket):
     assert storage.delete("v/a")
     assert not storage.delete("v/a")
     assert sorted(fs.store) == ["/b/v/a.gz", "/b/v/neighbour", "/b/v/p"]
+
+
+def test_what_others_write_to_a_bucket_is_noticed(bucket):
+    storage, fs = bucket
+
+    def another_writes(name, data):
+        fs.store["/b/v/" + name] = MemoryFile(data=data)
+
+    another_writes("a", b"0123")
+    assert list(storage.list_dir("v")) == [Entry("a", 4)]
+    another_writes("a", b"012345")
+    assert storage.size("v/a") == 6
+    assert list(storage.list_dir("v")) == [Entry("a", 6)]
+    another_writes("b", b"")
+    storage.delete_tree("v")
+    assert not fs.store
 
 
 def test_a_listing_of_a_bucket(bucket):
@@ -114,7 +145,7 @@ def test_headers_cannot_be_set(bucket, kwargs, match):
 
 @pytest.mark.parametrize("sent", [5, 25])
 def test_an_upload_that_is_given_up_is_never_completed(bucket, sent):
-    storage, _ = bucket
+    storage, fs = bucket
     storage.put("v/a", b"old")
 
     def parts():
@@ -124,6 +155,7 @@ def test_an_upload_that_is_given_up_is_never_completed(bucket, sent):
     with pytest.raises(KeyError, match="of the caller"):
         storage.put_parts("v/a", parts())
     gc.collect()  # which closes files
+    assert fs.discarded == ["/b/v/a"]
     assert storage.get("v/a") == Blob(b"old")
 
 
@@ -163,16 +195,29 @@ def test_a_store_with_folders(disk):
     assert (storage.size("v/a"), storage.size("v"), storage.size("v/a/b")) == (4, None, None)
     assert storage.delete("v/a")
     assert not storage.delete("v/a")
-    storage.put("v/x/y", b"")
+    storage.put_parts("v/x/y", [b""])
     storage.delete_tree("v")
     storage.delete_tree("v")
     assert list(root.iterdir()) == []
     assert list(storage.list_dir("v")) == []
 
 
-def test_a_store_with_folders_keeps_no_part(disk):
+class LateUpload(Upload):
+    """Seen from its closing on, in a store with folders."""
+
+    def _upload_chunk(self, final=False):
+        if final:
+            Path(self.path).write_bytes(self.buffer.getvalue())
+
+
+@pytest.mark.parametrize("late", [False, True])
+def test_a_store_with_folders_keeps_no_part(disk, monkeypatch, late):
     storage, root = disk
     storage.put("v/b", b"")
+    if late:
+        monkeypatch.setattr(
+            LocalFileSystem, "_open", lambda fs, path, mode, **_: LateUpload(fs, path, mode)
+        )
 
     def parts():
         yield b"0123"
@@ -180,6 +225,7 @@ def test_a_store_with_folders_keeps_no_part(disk):
 
     with pytest.raises(KeyError, match="of the caller"):
         storage.put_parts("v/a", parts())
+    gc.collect()  # which closes files
     assert [path.name for path in (root / "v").iterdir()] == ["b"]
 
 

@@ -25,11 +25,15 @@ def run(work: Delayed, progress: bool | None) -> Any:
     if client is None:
         return work.compute() if not shown else _with_bar(work, 0.0 if progress else 1.0)
     future = client.compute(work)
-    if shown:
-        from distributed.diagnostics.progressbar import progress as bar
+    try:
+        if shown:
+            from distributed.diagnostics.progressbar import progress as bar
 
-        bar(future, notebook=False)
-    return future.result()
+            bar(future, notebook=False)
+        return future.result()
+    except BaseException:  # an interrupt stops the workers too
+        future.cancel()
+        raise
 
 
 def _with_bar(work: Delayed, seconds: float) -> Any:

@@ -14,6 +14,7 @@ from xprecomputed.errors import InfoMissingError, InvalidInfoError
 from xprecomputed.grid import Box, Triple
 from xprecomputed.metadata import ScaleInfo, VolumeInfo, parse_json
 from xprecomputed.storage import Location, locate_url
+from xprecomputed.store.provenance import read_provenance
 from xprecomputed.store.toolbox import as_box, count_labels, coverage, delete_chunks
 from xprecomputed.volume import ScaleReader, ScaleWriter
 from xprecomputed.volume.layout import Sharding
@@ -49,6 +50,17 @@ class PrecomputedStore:
     def mips(self) -> dict[int, ScaleInfo]:
         """The scales by mip, finest first; placeholders count."""
         return dict(enumerate(self.info.scales))
+
+    @property
+    def provenance(self) -> dict[str, Any]:
+        """The ``provenance`` file, who made the layer and how; empty where there is none.
+
+        Raises
+        ------
+        InvalidInfoError
+            It is not a JSON object.
+        """
+        return read_provenance(self.location)
 
     def reader(self, mip: Mip = 0, *, fill_missing: bool = False) -> ScaleReader:
         """The reader of one scale, named by index, resolution in nm (x, y, z) or key.

@@ -16,7 +16,7 @@ from xprecomputed.errors import InvalidInfoError, PrecomputedWarning
 from xprecomputed.metadata import parse_json
 from xprecomputed.storage import Location
 
-__all__ = ["Provenance", "append_provenance"]
+__all__ = ["Provenance", "append_provenance", "read_provenance"]
 
 Provenance = str | Mapping[str, Any] | Literal[False] | None
 
@@ -41,7 +41,7 @@ def append_provenance(location: Location, given: Provenance, method: Mapping[str
         return
     members = {"description": given} if isinstance(given, str) else dict(given or {})
     place = location.child("provenance")
-    document = _read(place)
+    document = _read(location)
     if document is None:
         return
     for name in ("sources", "owners"):
@@ -61,21 +61,33 @@ def append_provenance(location: Location, given: Provenance, method: Mapping[str
     place.storage.put(place.key, data)
 
 
-def _read(place: Location) -> dict[str, Any] | None:
+def read_provenance(location: Location) -> dict[str, Any]:
+    """The file of the layer at `location`, empty where there is none.
+
+    Raises
+    ------
+    InvalidInfoError
+        It is not JSON.
+    """
+    place = location.child("provenance")
+    blob = place.storage.get(place.key, MAX_BYTES)
+    document = {} if blob is None else parse_json(blob.data, place.url)
+    if not isinstance(document, dict):
+        raise InvalidInfoError(f"{place.url}: expected an object, found {type(document).__name__}")
+    return document
+
+
+def _read(location: Location) -> dict[str, Any] | None:
     """The document with its four members; None where it is not ours to change."""
     empty: dict[str, Any] = {"description": "", "owners": [], "processing": [], "sources": []}
-    blob = place.storage.get(place.key, MAX_BYTES)
-    if blob is None:
-        return empty
     try:
-        document = parse_json(blob.data, place.url)
+        document = read_provenance(location)
     except InvalidInfoError:
-        document = None
-    if not isinstance(document, dict) or any(
-        not isinstance(document.get(name, []), list) for name in LISTS
-    ):
+        document = {"owners": None}
+    if any(not isinstance(document.get(name, []), list) for name in LISTS):
         warnings.warn(
-            f"{place.url}: not a provenance file as CloudVolume writes it; it is left as it is",
+            f"{location.url}/provenance: not a provenance file as CloudVolume writes it; it is "
+            "left as it is",
             PrecomputedWarning,
             stacklevel=4,
         )
