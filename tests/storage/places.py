@@ -74,7 +74,7 @@ def failing(monkeypatch, name, error, after=0):
 def child(script, *args):
     """A process of its own; what it prints is in ``.stdout``, what is put in ``.stdin`` it reads."""
     return subprocess.Popen(
-        [sys.executable, "-W", "error", "-c", script, *args],
+        [sys.executable, "-c", script, *args],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         text=True,

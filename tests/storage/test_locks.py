@@ -2,6 +2,7 @@
 
 import os
 import threading
+import time
 
 import pytest
 
@@ -21,6 +22,16 @@ for _ in range(int(sys.argv[2])):
         blob = place.storage.get(place.key)
         place.storage.put(place.key, str(int(blob.data) + 1 if blob else 1).encode())
 """
+
+
+@pytest.fixture(autouse=True)
+def no_lock_is_left():
+    yield
+    for _ in range(1000):  # threads that have waited may be about to leave
+        if not _locks._open_handles:
+            return
+        time.sleep(0.01)
+    raise AssertionError(f"handles {_locks._open_handles} are open")
 
 
 def start(process):
@@ -120,8 +131,9 @@ def test_a_killed_holder_blocks_nobody(local):
 
 
 FORKING = """
-import os, sys
+import os, sys, warnings
 from xprecomputed.storage import locate_url
+warnings.simplefilter("ignore")  # that forking with threads (of BLAS) may go wrong
 place = locate_url(sys.argv[1]).child("a")
 with place.storage.exclusive(place.key):
     child = os.fork()

@@ -193,7 +193,7 @@ def test_writes_beyond_what_one_system_call_takes(local, monkeypatch):
     real = os.write
     monkeypatch.setattr(files, "MOST_AT_ONCE", 7)
     monkeypatch.setattr(os, "write", lambda handle, data: real(handle, data[:5]))
-    array = np.arange(24, dtype="<u4").reshape(4, 6)
+    array = np.arange(80, dtype="<u4").reshape(40, 2)
     for data in (bytes(range(100)), memoryview(array)):
         local.put("a", data)
         assert local.get("a") == Blob(bytes(data))
