@@ -20,7 +20,7 @@ class Trace:
     requests : int
         Objects or ranges asked of a store.
     bytes : int
-        Stored (compressed) bytes received.
+        Stored (compressed) bytes received or sent.
     retries : int
         Requests repeated after a failure.
     filled : int
@@ -76,7 +76,7 @@ def trace() -> Iterator[Trace]:
 
 
 def record_request(name: str, nbytes: int) -> None:
-    """Count one request for the object `name` that brought `nbytes` bytes."""
+    """Count one request for the object `name` that brought or took `nbytes` bytes."""
     if not _active:
         return
     with _lock:

@@ -9,6 +9,7 @@ from collections.abc import Hashable, Iterable, Iterator
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NoReturn
 
 from xprecomputed.codecs import SUFFIXES, Bytes
 from xprecomputed.errors import (
@@ -207,7 +208,7 @@ class LocalStorage(Storage):
             found = entry.stat()
         except FileNotFoundError:
             if entry.is_symlink():
-                raise _dangling(entry.path) from None
+                _refuse_dangling(entry.path)
             return None
         return found.st_size if stat.S_ISREG(found.st_mode) else None
 
@@ -257,13 +258,14 @@ class LocalStorage(Storage):
                     return True
                 # git-annex and the like leave links whose contents were not fetched: not a hole
                 if os.path.islink(variant) and not os.path.exists(variant):
-                    raise _dangling(variant)
+                    _refuse_dangling(variant)
         return False
 
 
-def _dangling(path: str) -> StorageError:
+def _refuse_dangling(path: str) -> NoReturn:
     with explained(path):
-        return StorageError(f"{path}: a link to {os.readlink(path)}, which is not there")
+        target = os.readlink(path)
+    raise StorageError(f"{path}: a link to {target}, which is not there") from None
 
 
 def _read_all(handle: int, start: int, stop: int) -> bytes:
