@@ -126,14 +126,27 @@ class ChunkGrid:
 
     def cells(self, box: Box) -> Iterator[Triple]:
         """Grid positions of the chunks that touch `box`, x fastest."""
-        inside = box.intersection(self.bounds)
-        if inside.is_empty:
-            return
-        ranges = [
-            range((a - o) // c, -(-(b - o) // c))
-            for a, b, o, c in zip(
-                inside.start, inside.stop, self.voxel_offset, self.chunk_size, strict=True
-            )
-        ]
+        ranges = [range(a, b) for a, b in zip(*self.cell_range(box), strict=True)]
         for z, y, x in product(*reversed(ranges)):
             yield x, y, z
+
+    def cell_range(self, box: Box) -> tuple[Triple, Triple]:
+        """First grid position of the chunks that touch `box`, and the one after the last.
+
+        Examples
+        --------
+        >>> ChunkGrid((9, 9, 9), (1, 0, 0), (4, 4, 4)).cell_range(Box((4, 4, 4), (6, 5, 9)))
+        ((0, 1, 1), (2, 2, 3))
+        """
+        inside = box.intersection(self.bounds)
+        if inside.is_empty:
+            return (0, 0, 0), (0, 0, 0)
+        first = _triple(
+            (a - o) // c
+            for a, o, c in zip(inside.start, self.voxel_offset, self.chunk_size, strict=True)
+        )
+        after = _triple(
+            -(-(b - o) // c)
+            for b, o, c in zip(inside.stop, self.voxel_offset, self.chunk_size, strict=True)
+        )
+        return first, after

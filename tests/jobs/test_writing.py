@@ -236,6 +236,7 @@ def test_jpeg_is_close_and_its_quality_counts(url, rng):
         (np.ones((2, 2, 2), "u1"), {"chunk_size": (0, 1, 1)}, ValueError, "chunk_sizes"),
         (np.ones((2, 2, 2), "u1"), {"mode": "x"}, ValueError, "mode='x': expected"),
         (np.ones((2, 2, 2), "u1"), {"mode": "w", "region": "auto"}, ValueError, "region= with mode='w'"),
+        (np.ones((2, 2, 2), "u1"), {"resume": True, "safe_chunks": False}, ValueError, "resume=True with safe_chunks=False"),
         (np.ones((2, 2, 2), "u1"), {"downsample_method": "median"}, ValueError, "downsample_method='median'"),
         (np.ones((2, 2, 2), "u1"), {"downsample": "all"}, LayoutError, "downsample='all'"),
         (np.ones((2, 2, 2), "u1"), {"downsample": -1}, LayoutError, "downsample=-1"),

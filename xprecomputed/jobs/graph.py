@@ -221,7 +221,7 @@ class WriteGraph:
         self.graphs.append(HighLevelGraph({name: layer}, {name: set()}))
         self._add(name, writer, blocks, shards, lambda x, y, z: (name, x, y, z))
 
-    def delayed(self, finish: Callable[[], Any] = int) -> Delayed:
+    def delayed(self) -> Delayed:
         """Everything as one value: the number of chunks that were stored."""
         keys = self.last
         layers: dict[Any, Any] = {}
@@ -233,7 +233,7 @@ class WriteGraph:
             layers |= {key: (sum, part) for key, part in zip(keys, parts, strict=True)}
             level += 1
         final = self._name("to_precomputed")
-        layers[final] = (partial(_finish, self.staging, finish), keys)
+        layers[final] = (partial(_finish, self.staging), keys)
         graph = HighLevelGraph.merge(*self.graphs)
         merged = HighLevelGraph(
             {**graph.layers, final: layers}, {**graph.dependencies, final: set(graph.layers)}
@@ -296,13 +296,17 @@ def _missing_blocks(writer: ScaleWriter, blocks: Blocks) -> Iterable[Triple]:
     if not writer.skip_stored:
         return blocks.positions()
     stored = stored_chunks(writer.reader, blocks.bounds)
-    first = next(iter(writer.scale.grid.cells(blocks.bounds)))
-    missing = []
-    for position in blocks.positions():
-        cells = list(writer.scale.grid.cells(blocks.box(position)))
-        if not all(stored[z - first[2], y - first[1], x - first[0]] for x, y, z in cells):
-            missing.append(position)
-    return missing
+    grid = writer.scale.grid
+    first, _ = grid.cell_range(blocks.bounds)
+
+    def is_stored(box: Box) -> bool:
+        x, y, z = (
+            slice(low - o, high - o)
+            for low, high, o in zip(*grid.cell_range(box), first, strict=True)
+        )
+        return bool(stored[z, y, x].all())
+
+    return [each for each in blocks.positions() if not is_stored(blocks.box(each))]
 
 
 def _write_block(
@@ -339,8 +343,7 @@ def _assemble_shard(
     return assemble_shard(writer, shard, pieces, whole=whole)
 
 
-def _finish(staging: Sequence[Location], finish: Callable[[], Any], counts: Sequence[int]) -> int:
+def _finish(staging: Sequence[Location], counts: Sequence[int]) -> int:
     for place in staging:
         place.storage.delete_tree(place.key)
-    finish()
     return sum(counts)

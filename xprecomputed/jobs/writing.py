@@ -178,6 +178,11 @@ def to_precomputed(
     """
     mode = mode or ("r+" if region is not None else "w-")
     _check_arguments(mode, region, fill_value, write_empty_chunks, downsample_method)
+    if resume and not safe_chunks:
+        raise ValueError(
+            "resume=True with safe_chunks=False: whether an object that is written in part has "
+            "been written already cannot be told; write all of the region again"
+        )
     around = check_compression(compression, compression_level)
     layout = Layout(
         encoding=encoding,

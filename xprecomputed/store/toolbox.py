@@ -68,12 +68,10 @@ def coverage(reader: ScaleReader, box: Box) -> xr.DataArray:
     _inside(reader, box)
     stored = stored_chunks(reader, box)
     grid = reader.scale.grid
+    low, high = grid.cell_range(box)
     coordinates: dict[str, Any] = {}
     for i, axis in enumerate(AXES):
-        first = (box.start[i] - grid.voxel_offset[i]) // grid.chunk_size[i]
-        starts = grid.voxel_offset[i] + grid.chunk_size[i] * np.arange(
-            first, first + stored.shape[2 - i]
-        )
+        starts = grid.voxel_offset[i] + grid.chunk_size[i] * np.arange(low[i], high[i])
         stops = np.minimum(starts + grid.chunk_size[i], grid.bounds.stop[i])
         centres = (starts + stops) / 2 * reader.scale.resolution[i]
         attrs = {"units": "nm", "long_name": f"{axis}, chunk centres"}

@@ -41,7 +41,7 @@ def stored_chunks(reader: ScaleReader, box: Box) -> NDArray[np.bool_]:
     AccessDeniedError, StorageError, CorruptDataError
     """
     grid = reader.scale.grid
-    low, high = _cells(reader, box)
+    low, high = grid.cell_range(box)
     found = np.zeros(tuple(b - a for a, b in zip(low, high, strict=True))[::-1], bool)
     if reader.scale.sharding is not None:
         z, y, x = (each.reshape(-1) for each in np.indices(found.shape))
@@ -73,15 +73,6 @@ def stored_chunks(reader: ScaleReader, box: Box) -> NDArray[np.bool_]:
         if inside and grid.name((x, y, z)) == entry.name:
             found[z - low[2], y - low[1], x - low[0]] = True
     return found
-
-
-def _cells(reader: ScaleReader, box: Box) -> tuple[list[int], list[int]]:
-    """First and last-plus-one grid position of the chunks that touch `box`, x, y, z."""
-    inside = box.intersection(reader.scale.bounds)
-    offset, chunk = reader.scale.voxel_offset, reader.scale.chunk_size
-    low = [(a - o) // c for a, o, c in zip(inside.start, offset, chunk, strict=True)]
-    high = [-(-(b - o) // c) for b, o, c in zip(inside.stop, offset, chunk, strict=True)]
-    return low, high
 
 
 def stored_shards(reader: ScaleReader, shards: Iterable[int]) -> set[int]:
