@@ -177,10 +177,11 @@ class WriteGraph:
             work = partial(_write_block, writer=writer, blocks=blocks)
         else:
             work = partial(_encode_block, **self._encoding(writer, shards), blocks=blocks)
-        name = self._name("write" if shards is None else "encode")
+        asked = self._name("write" if shards is None else "encode")
         meta = np.empty((0,) * 4, np.int64)
-        done = da.map_blocks(work, array, dtype=np.int64, meta=meta, name=name)
+        done = da.map_blocks(work, array, dtype=np.int64, meta=meta, name=asked)
         self.graphs.append(done.dask)
+        name = done.name  # older versions of dask append a hash
         self._add(name, writer, blocks, shards, lambda x, y, z: (name, 0, z, y, x))
 
     def add_pyramid(
