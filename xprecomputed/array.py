@@ -170,15 +170,16 @@ def readers_of(variable: xr.Variable) -> list[ScaleReader]:
     graph = getattr(data, "__dask_graph__", lambda: None)()
     if graph is None:
         return _unwrapped(data)
-    # dask keeps what it was made from under keys of their own, which are the only plain names
-    return [
-        reader
-        for layer in getattr(graph, "layers", {"": graph}).values()
-        if not hasattr(layer, "indices")  # a Blockwise layer would write all its tasks out
-        for key, value in layer.items()
-        if isinstance(key, str)
-        for reader in _unwrapped(getattr(value, "value", value))
-    ]
+    found: list[ScaleReader] = []
+    for layer in getattr(graph, "layers", {"": graph}).values():
+        if hasattr(layer, "indices"):  # a Blockwise layer would write all its tasks out
+            values = [literal for literal, index in layer.indices if index is None]
+        else:
+            # dask keeps what it was made from under keys of their own, the only plain names
+            values = [value for key, value in layer.items() if isinstance(key, str)]
+        for value in values:
+            found += _unwrapped(getattr(value, "value", value))
+    return found
 
 
 def _unwrapped(data: Any) -> list[ScaleReader]:

@@ -241,6 +241,17 @@ def test_mode_of_large_cells(factor, dtype, rng):
     np.testing.assert_array_equal(on_both_paths(array, factor, "mode", start), expected)
 
 
+@pytest.mark.parametrize(("factor", "sorted_with_numba"), [((16, 16, 8), 0), ((64, 64, 32), 1)])
+def test_cells_too_large_for_a_table_are_sorted_one_by_one(factor, sorted_with_numba):
+    array = np.ones((1, *factor[::-1]), np.uint64)
+    by_cell = kernels.numpy_mode_by_cell
+    with mock.patch.object(kernels, "numpy_mode_by_cell", side_effect=by_cell) as used:
+        downsample(array, factor, "mode", ORIGIN)
+        assert used.call_count == sorted_with_numba
+        on_both_paths(array, factor, "mode")
+        assert used.call_count == 2 * sorted_with_numba + 1
+
+
 def row(*values, dtype):
     return np.array([[[values]]], dtype)
 
@@ -289,7 +300,7 @@ def test_mean_of_large_cells_does_not_overflow(dtype, edge):
 
 
 def test_mean_of_a_near_half_in_large_cells_of_uint32():
-    edge = 103  # a little below a half, by less than float64 can tell
+    edge = 141  # a little more than a half, by less than float64 can tell
     array = np.full((1, edge, edge, edge), 2**32 - 1, np.uint32)
     array.reshape(-1)[: edge**3 // 2] -= 1
     total = (2**32 - 1) * edge**3 - edge**3 // 2
@@ -317,6 +328,13 @@ def test_floats_that_are_not_finite_and_zeros(dtype):
     for method, values in expected.items():
         result = on_both_paths(array, (3, 1, 1), method)
         np.testing.assert_array_equal(result.ravel(), np.array(values, dtype))
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_zeros_of_either_sign_are_one(dtype):
+    array = row(-0.0, -0.0, 0.0, 0.0, 1, 1, 1, dtype=dtype)
+    assert on_both_paths(array, (7, 1, 1), "mode").item() == 0
+    assert not np.signbit(on_both_paths(-np.zeros((1, 2, 2, 3), dtype), (3, 2, 2), "mean")).any()
 
 
 def test_nans_of_any_bits_are_one_value_and_nothing_is_warned_of():
@@ -442,20 +460,42 @@ def test_small_arrays_stay_in_the_thread_that_asks(monkeypatch):
     assert len(recorder.tasks) == 2
 
 
-def test_the_kernels_are_used_and_compiled_once_a_type(rng):
-    array = rng.integers(0, 99, (1, 6, 6, 6), dtype=np.int16)
-    for method, factor, function in (
+@pytest.mark.parametrize(
+    ("method", "factor", "function"),
+    [
         ("mode", (2, 2, 1), kernels.mode_of_four),
         ("mode", (2, 2, 2), kernels.mode_of_eight),
         ("mode", (3, 2, 2), kernels.mode_of_any),
         ("mean", (2, 2, 2), kernels.mean_of_integers),
-    ):
-        kernel = compiled(function)
+        ("mean", (2, 2, 2), kernels.mean_of_long_integers),
+        ("mean", (3, 1, 2), kernels.mean_of_floats),
+    ],
+)
+def test_kernels_see_one_kind_of_array(method, factor, function, monkeypatch):
+    """Whatever is given: each other kind would be compiled anew, or not work."""
+    seen = []
+
+    def spied(wanted):
+        kernel = compiled(wanted)
         assert kernel is not None
-        for make in LAYOUTS.values():
-            downsample(make(array), factor, method, ORIGIN)
-        found = [each for each in kernel.signatures if each[0].dtype.name == "int16"]
-        assert len(found) == 1
+
+        def run(source, *rest):
+            if wanted is function:
+                seen.append(source)
+            kernel(source, *rest)
+
+        return run
+
+    monkeypatch.setattr(downsampling, "compiled", spied)
+    array = np.arange(216).reshape(1, 6, 6, 6)
+    for make, dtype in itertools.product(LAYOUTS.values(), ["int16", "int64", "float32"]):
+        downsample(make(array.astype(dtype)), factor, method, ORIGIN)
+    assert len(seen) >= len(LAYOUTS)
+    for source in seen:
+        assert source.flags.c_contiguous
+        assert source.flags.aligned
+        assert not source.flags.writeable
+        assert source.dtype.isnative
 
 
 # ---- factors

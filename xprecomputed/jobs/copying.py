@@ -7,18 +7,21 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
+import numpy as np
+
 from xprecomputed.errors import LayoutError, SourceError
 from xprecomputed.grid import Box, Triple
 from xprecomputed.jobs.describe import describe
 from xprecomputed.jobs.progress import run
 from xprecomputed.jobs.targets import LOSSY, Layout, plan_new
+from xprecomputed.jobs.writing import refuse_own_source
 from xprecomputed.metadata import ScaleInfo
 from xprecomputed.parallel import run_bounded
 from xprecomputed.shard_format import pack_value
 from xprecomputed.storage import locate_url, workers_for
 from xprecomputed.store import PrecomputedStore, open_store
 from xprecomputed.store.changes import begin_layer, existing_info
-from xprecomputed.store.provenance import Provenance, append_provenance
+from xprecomputed.store.provenance import Provenance, append_provenance, provenance_step
 from xprecomputed.store.toolbox import tiles
 from xprecomputed.volume import Piece, ScaleReader, ScaleWriter, check_compression
 from xprecomputed.volume.layout import Sharding
@@ -68,13 +71,17 @@ def copy(
         What to copy, in nm: ``((x0, y0, z0), (x1, y1, z1))`` or ``{"x": slice(x0, x1)}``.
     mode : {"w-", "w", "a"}
         As in `to_precomputed`.
-    encoding, encoding_options, chunk_size, compression, compression_level
+    encoding, encoding_options, chunk_size
         As in `to_precomputed`; by default as in the source.
+    compression, compression_level
+        As in `to_precomputed`: what lay around the chunk objects of the source is undone.
     sharding : None, False, "auto", ShardingSpec or mapping
         None: as in the source. False: chunks of their own.
     fill_missing : bool
         Read chunks that are definitely not stored as zeros, where voxels go through the writer.
-    write_empty_chunks, resume, provenance, cache_control, progress, compute
+    write_empty_chunks : bool
+        False: leave out chunks of zeros, where voxels go through the writer.
+    resume, provenance, cache_control, progress, compute
         As in `to_precomputed`.
     storage_options : mapping, optional
         For both ends; a `PrecomputedStore` as `src` has its own.
@@ -108,7 +115,7 @@ def copy(
     store = open_store(src, storage_options=storage_options)
     location = locate_url(dst, storage_options)
     existing = existing_info(location)
-    if location.url == store.url and existing is not None:
+    if location.identity == store.location.identity and existing is not None:
         raise SourceError(f"{store.url}: source and destination are the same place")
     wanted = _mips(store, mips)
     levels = [
@@ -123,6 +130,7 @@ def copy(
         keep_lossy=True,
     )
     plan = plan_new(levels, layout, existing, mode=mode, resume=resume, url=location.url)
+    refuse_own_source([level.array for level in levels], location, plan, existing)
     graph = WriteGraph()
     for target, mip in zip(plan.targets, wanted, strict=True):
         writer = ScaleWriter.open(
@@ -132,25 +140,27 @@ def copy(
             compression=check_compression(compression, compression_level),
             compression_level=compression_level,
             write_empty=write_empty_chunks,
-            skip_stored=resume,
+            skip_stored=resume and not plan.is_new,
             cache_control=cache_control,
         )
         reader = store.reader(mip, fill_missing=fill_missing)
-        if _travels(reader, writer):
+        lossy = writer.scale.encoding in LOSSY and encoding is None
+        if _travels(reader, writer) and not (lossy and _cuts_chunks(reader, writer)):
             graph.add_blocks(_Travel(reader), writer, tiles(writer.reader, target.box))
             continue
-        if writer.scale.encoding in LOSSY and encoding is None:
+        if lossy:
             raise LayoutError(
-                f"{store.url}: with these chunks {writer.scale.encoding} would be decoded and "
-                f"encoded again, which loses something; name it: encoding={writer.scale.encoding!r}"
-                ", or a lossless one"
+                f"{store.url}: with these chunks, or cut by this box, "
+                f"{writer.scale.encoding} would be decoded and encoded again, which loses "
+                f"something; name it, encoding={writer.scale.encoding!r}, or a lossless one"
             )
         array = in_blocks(target.described, target.box, writer.reader)
         graph.add_array(array, writer, target.box.start)
+    method = {"task": "copy", "source": store.url, "scales": [each.key for each in plan.scales]}
+    step = provenance_step(provenance, method)
     if plan.is_new:
         begin_layer(location, plan.info, existing, replace=mode == "w")
-    method = {"task": "copy", "source": store.url, "scales": [each.key for each in plan.scales]}
-    append_provenance(location, provenance, method)
+    append_provenance(location, step)
     work = graph.delayed()
     if not compute:
         return work
@@ -161,7 +171,9 @@ def copy(
 def _mips(store: PrecomputedStore, mips: int | Sequence[int] | None) -> list[int]:
     if mips is None:
         return [mip for mip, scale in store.mips.items() if not scale.is_placeholder]
-    listed = [mips] if isinstance(mips, int) else list(mips)
+    listed = [mips] if isinstance(mips, int | np.integer) else list(mips)
+    if not listed:
+        raise LayoutError("mips=[]: nothing to copy")
     return sorted({store.info.find_mip(mip) for mip in listed})
 
 
@@ -179,6 +191,21 @@ def _travels(reader: ScaleReader, writer: ScaleWriter) -> bool:
             for a, b, chunk in zip(
                 after.voxel_offset, before.voxel_offset, before.chunk_size, strict=True
             )
+        )
+    )
+
+
+def _cuts_chunks(reader: ScaleReader, writer: ScaleWriter) -> bool:
+    """Whether the end of the copy goes through chunks of the source."""
+    scale = reader.scale
+    return any(
+        end != whole and (end - first) % chunk
+        for end, whole, first, chunk in zip(
+            writer.scale.bounds.stop,
+            scale.bounds.stop,
+            scale.voxel_offset,
+            scale.chunk_size,
+            strict=True,
         )
     )
 
@@ -225,5 +252,7 @@ class _Travel:
             old = next(iter(before.cells(chunk)))
             if before.chunk_box(old) == chunk:
                 yield cell, stored.get(chunk)
+            elif before.chunk_box(old) not in stored:  # a hole stays one
+                yield cell, None
             else:  # cut smaller by the edge of `bbox`
                 yield cell, writer.encode(self.reader.read_box(chunk))

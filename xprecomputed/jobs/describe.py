@@ -22,6 +22,7 @@ from xprecomputed.metadata import DATA_TYPES, ScaleInfo
 __all__ = ["Described", "Resolution", "describe", "pick_variable"]
 
 Resolution = tuple[float, float, float]
+Axis = tuple[float, int]
 
 #: nm in one of them; as people, CF and OME-Zarr spell them
 UNITS = {
@@ -49,8 +50,9 @@ class Described:
         Dimensions ``([channel,] z, y, x)``.
     resolution : tuple of float, or None
         nm, x, y, z; None where neither the coordinates nor the caller tell.
-    voxel_offset : tuple of int, or None
-        Absolute voxel of the first label, x, y, z; None alike.
+    axes : tuple of (float, int) or None
+        nm and absolute voxel of the first label, along x, y, z; None for an axis that nothing
+        tells of.
     data_type : str
         Of the layer.
     remembered : dict
@@ -59,7 +61,7 @@ class Described:
 
     array: xr.DataArray
     resolution: Resolution | None
-    voxel_offset: Triple | None
+    axes: tuple[Axis | None, Axis | None, Axis | None]
     data_type: str
     remembered: dict[str, Any]
 
@@ -75,9 +77,16 @@ class Described:
         return x, y, z
 
     @property
+    def voxel_offset(self) -> Triple | None:
+        """Absolute voxel of the first label, x, y, z; None where one is not known."""
+        x, y, z = self.axes
+        return None if x is None or y is None or z is None else (x[1], y[1], z[1])
+
+    @property
     def box(self) -> Box | None:
         """The absolute voxels, where the place is known."""
-        return None if self.voxel_offset is None else Box.from_offset(self.voxel_offset, self.size)
+        offset = self.voxel_offset
+        return None if offset is None else Box.from_offset(offset, self.size)
 
 
 def pick_variable(obj: xr.DataArray | xr.Dataset) -> xr.DataArray:
@@ -95,7 +104,12 @@ def pick_variable(obj: xr.DataArray | xr.Dataset) -> xr.DataArray:
             f"{type(obj).__name__}: expected a DataArray, a Dataset or a DataTree; label an array:"
             '\n    xr.DataArray(array, dims=("z", "y", "x"))'
         )
-    names = [name for name, each in obj.data_vars.items() if set(AXES) <= set(each.dims)]
+    names = [
+        name
+        for name, each in obj.data_vars.items()
+        if (each.ndim and all(axis in each.dims or axis in each.coords for axis in AXES))
+        or set(AXES) <= set(each.dims)
+    ]
     if len(names) != 1:
         raise LayoutError(
             f"expected one variable with the dimensions x, y, z, found {names} among "
@@ -111,6 +125,7 @@ def describe(
     *,
     needs_place: bool = True,
     scales: Sequence[ScaleInfo] = (),
+    data_type: str | None = None,
 ) -> Described:
     """Find out what `obj` is, or refuse it with the line that mends it.
 
@@ -126,33 +141,35 @@ def describe(
         Whether an array that does not tell where it is is an error.
     scales : sequence of ScaleInfo
         What an axis of one label may be of, where nothing else tells its resolution.
+    data_type : str, optional
+        Of the layer that is written into: int64 and float64 fit into their own kind.
 
     Raises
     ------
     CoordinateError, LayoutError, DataTypeError
     """
     array = _ordered(pick_variable(obj))
-    remembered = dict(array.encoding.get("precomputed", {}))
+    remembered = array.encoding.get("precomputed", {})
+    remembered = dict(remembered) if isinstance(remembered, Mapping) else {}
     given = _three(resolution, "resolution")
     if given is not None and min(given) <= 0:
         raise CoordinateError(f"resolution={resolution!r}: expected three numbers > 0, in nm")
     offset = _whole(_three(voxel_offset, "voxel_offset"))
     origin = offset or ((0, 0, 0) if needs_place else (None,) * 3)
     steps = given or _steps(array, remembered, scales)
-    axes = [
-        _axis(array, axis, step, first, is_said=(given is not None, offset is not None))
+    said = given is not None, offset is not None
+    x, y, z = (
+        _axis(array, axis, step, first, is_said=said)
         for axis, step, first in zip(AXES, steps, origin, strict=True)
-    ]
-    lost = [axis for axis, found in zip(AXES, axes, strict=True) if found is None]
-    data_type = _data_type(array, remembered)
-    if lost:
-        if needs_place:
-            raise CoordinateError(_without_place(array, lost))
-        return Described(array, given, offset, data_type, _refined(remembered, given))
-    x, y, z = (found for found in axes if found is not None)
-    found_steps = _spelled(x[0]), _spelled(y[0]), _spelled(z[0])
-    first = x[1], y[1], z[1]
-    return Described(array, found_steps, first, data_type, _refined(remembered, found_steps))
+    )
+    lost = [axis for axis, found in zip(AXES, (x, y, z), strict=True) if found is None]
+    if lost and needs_place:
+        raise CoordinateError(_without_place(array, lost))
+    known = given
+    if x is not None and y is not None and z is not None:
+        known = _spelled(x[0]), _spelled(y[0]), _spelled(z[0])
+    found = _data_type(array, data_type or remembered.get("data_type"))
+    return Described(array, known, (x, y, z), found, _refined(remembered, known))
 
 
 def _ordered(array: xr.DataArray) -> xr.DataArray:
@@ -169,6 +186,10 @@ def _ordered(array: xr.DataArray) -> xr.DataArray:
             "rename them (da.rename(a='x')), select one of the others (da.isel(t=0)), or add "
             "what is missing (da.expand_dims('z'))"
         )
+    if array.chunks is not None and np.isnan(sum(sum(each) for each in array.chunks)):
+        raise LayoutError(
+            "dask chunks of unknown sizes; find them out first: da.data.compute_chunk_sizes()"
+        )
     empty = [dim for dim, size in array.sizes.items() if not size]
     if empty:
         raise LayoutError(f"no voxels: dimensions {empty} are empty")
@@ -179,12 +200,14 @@ def _ordered(array: xr.DataArray) -> xr.DataArray:
 def _three(values: Sequence[float] | None, name: str) -> tuple[Any, Any, Any] | None:
     if values is None:
         return None
-    numbers = [each.item() if isinstance(each, np.generic) else each for each in values]
-    if len(numbers) != 3 or not all(
-        isinstance(each, int | float) and np.isfinite(each) for each in numbers
-    ):
-        raise CoordinateError(f"{name}={values!r}: expected three numbers, x, y, z")
-    return numbers[0], numbers[1], numbers[2]
+    try:
+        numbers = [each.item() if isinstance(each, np.generic) else each for each in values]
+        x, y, z = numbers
+        if not all(isinstance(each, int | float) and abs(each) < 2**62 for each in numbers):
+            raise ValueError
+    except (TypeError, ValueError):
+        raise CoordinateError(f"{name}={values!r}: expected three numbers, x, y, z") from None
+    return x, y, z
 
 
 def _whole(values: tuple[Any, Any, Any] | None) -> Triple | None:
@@ -200,7 +223,7 @@ def _steps(
 ) -> tuple[float | None, ...]:
     """Nm along x, y, z to believe where labels agree or cannot tell; None where nothing does."""
     before = remembered.get("resolution")
-    if before is not None:
+    if isinstance(before, list | tuple) and len(before) == 3:
         return tuple(float(each) for each in before)
     told = {
         i: AxisGrid.from_labels(axis, _labels_nm(array, axis), None).resolution
@@ -218,11 +241,13 @@ def _steps(
 
 
 def _has_units(array: xr.DataArray, axis: str) -> bool:
-    return axis in array.coords and "units" in array[axis].attrs
+    return axis in array.coords and array[axis].attrs.get("units") is not None
 
 
 def _labels_nm(array: xr.DataArray, axis: str) -> NDArray[np.float64]:
-    unit = array[axis].attrs["units"]
+    unit = str(array[axis].attrs["units"])
+    if array[axis].dtype.kind not in "iuf":
+        raise CoordinateError(f"coordinate {axis} holds {array[axis].dtype}, expected numbers")
     if unit not in UNITS:
         raise CoordinateError(
             f"coordinate {axis} has the units {unit!r}, expected one of "
@@ -284,7 +309,10 @@ def _spelled(step: float) -> float:
 
 def _without_place(array: xr.DataArray, axes: list[str]) -> str:
     bare = [axis for axis in axes if axis in array.coords]
-    offset = tuple(int(array[axis].values[0]) if axis in bare else 0 for axis in AXES)
+    offset = tuple(
+        int(array[axis].values[0]) if axis in bare and array[axis].dtype.kind in "iuf" else 0
+        for axis in AXES
+    )
     lines = [
         f"    to_precomputed(…, resolution=(8, 8, 40), voxel_offset={offset})"
         "   # nm and voxels, x, y, z"
@@ -301,13 +329,13 @@ def _without_place(array: xr.DataArray, axes: list[str]) -> str:
     )
 
 
-def _data_type(array: xr.DataArray, remembered: Mapping[str, Any]) -> str:
+def _data_type(array: xr.DataArray, layer: str | None) -> str:
     name = array.dtype.name
     if name == "bool":
         return "uint8"
     if name in ("int64", "float64"):
-        # types of CloudVolume alone: kept where they come from such a layer
-        if remembered.get("data_type") == name:
+        # types of CloudVolume alone: kept where they come from such a layer, or go into one
+        if layer == name:
             return name
         if name == "int64":
             return "uint64"  # the writer refuses negative values

@@ -5,7 +5,11 @@ Every task may run twice and on any worker: it makes the same objects again.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+import os
+import threading
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from functools import partial
 from itertools import pairwise
 from typing import Any
@@ -18,7 +22,7 @@ from dask.highlevelgraph import HighLevelGraph
 
 from xprecomputed.codecs import Array
 from xprecomputed.coords import AXES
-from xprecomputed.errors import LayoutError
+from xprecomputed.errors import StorageError
 from xprecomputed.grid import Box, Triple
 from xprecomputed.jobs.describe import Described
 from xprecomputed.metadata import ScaleInfo
@@ -39,6 +43,7 @@ from xprecomputed.volume import (
     downsample,
     is_aligned,
     preferred_chunks,
+    require_fit,
     shard_tasks,
     stored_chunks,
     stored_shards,
@@ -50,6 +55,47 @@ __all__ = ["WriteGraph", "blocks_of", "coarser", "in_blocks", "realigned"]
 FAN_IN = 256
 
 
+class _Running:
+    """The tasks of each write that run in this process.
+
+    dask's threads go on after the first error; a later write must not meet their objects.
+    """
+
+    def __init__(self) -> None:
+        self.forget()
+
+    def forget(self) -> None:
+        self.counts: Counter[str] = Counter()
+        self.stopped: set[str] = set()
+        self.changed = threading.Condition()
+
+    @contextmanager
+    def task(self, write: str) -> Iterator[None]:
+        """While one task of `write` runs; none begins after `stop`."""
+        with self.changed:
+            if write in self.stopped:
+                raise StorageError("this write was given up after another error")
+            self.counts[write] += 1
+        try:
+            yield
+        finally:
+            with self.changed:
+                self.counts[write] -= 1
+                self.changed.notify_all()
+
+    def stop(self, write: str) -> None:
+        """Let no further task of `write` begin, and wait for those that run."""
+        with self.changed:
+            self.stopped.add(write)
+            self.changed.wait_for(lambda: not self.counts[write])
+
+
+_running = _Running()
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_running.forget)
+
+
 def blocks_of(array: da.Array, start: Triple) -> Blocks:
     """The blocks of an array (channel, z, y, x) whose first voxel is `start` (x, y, z)."""
     return Blocks.from_chunks(start, array.chunks[:0:-1])
@@ -59,14 +105,11 @@ def in_blocks(described: Described, box: Box, reader: ScaleReader) -> da.Array:
     """The array of a description as dask knows it, (channel, z, y, x), in the layer's type.
 
     What is not dask yet is cut along the chunks of the scale, lazily.
-
-    Raises
-    ------
-    LayoutError
-        Chunks of unknown sizes.
     """
     array, scale, wanted = described.array, reader.scale, reader.dtype
     if array.chunks is None:
+        if array.variable._in_memory:  # what cannot be stored is refused at once
+            require_fit(array.variable.values, wanted, reader.directory.url)
         voxel_bytes = array.dtype.itemsize * described.num_channels
         sizes = preferred_chunks(scale, voxel_bytes, box.shape)
         chunks: dict[str, Any] = {
@@ -80,10 +123,6 @@ def in_blocks(described: Described, box: Box, reader: ScaleReader) -> da.Array:
         # a name of its own: dask would hash all the values otherwise
         array = array.chunk(chunks, token=uuid4().hex)
     blocks: da.Array = array.data
-    if any(np.isnan(size) for sizes in blocks.chunks for size in sizes):
-        raise LayoutError(
-            "dask chunks of unknown sizes; find them out first: da.data.compute_chunk_sizes()"
-        )
     blocks = blocks if blocks.ndim == 4 else blocks[None]
     if blocks.dtype == wanted:
         return blocks
@@ -174,9 +213,10 @@ class WriteGraph:
         shards = self._shards(writer, blocks)
         work: Callable[..., Any]
         if shards is None:
-            work = partial(_write_block, writer=writer, blocks=blocks)
+            work = partial(_write_block, writer=writer, blocks=blocks, of=self.token)
         else:
-            work = partial(_encode_block, **self._encoding(writer, shards), blocks=blocks)
+            encoding = self._encoding(writer, shards)
+            work = partial(_encode_block, **encoding, blocks=blocks, of=self.token)
         asked = self._name("write" if shards is None else "encode")
         meta = np.empty((0,) * 4, np.int64)
         done = da.map_blocks(work, array, dtype=np.int64, meta=meta, name=asked)
@@ -214,7 +254,11 @@ class WriteGraph:
         shards = self._shards(writer, blocks)
         name = self._name("copy")
         options = {} if shards is None else self._encoding(writer, shards)
-        task = partial(work, writer) if shards is None else partial(_pieces_of_block, work, options)
+        task = (
+            partial(_put_block, work, writer, self.token)
+            if shards is None
+            else partial(_pieces_of_block, work, options, self.token)
+        )
         layer: dict[Any, Any] = {
             (name, x, y, z): (task, blocks.box((x, y, z)), *([] if shards is None else [(x, y, z)]))
             for x, y, z in blocks.positions()
@@ -244,10 +288,11 @@ class WriteGraph:
         return Delayed(final, HighLevelGraph({final: dict(lean)}, {final: set()}))
 
     def compute(self, work: Callable[[], Any]) -> Any:
-        """Run `work`; what waits beside the shards is deleted if it fails."""
+        """Run `work`; if it fails, none of its tasks runs on, and nothing waits beside shards."""
         try:
             return work()
         except BaseException:
+            _running.stop(self.token)
             for place in self.staging:
                 place.storage.delete_tree(place.key)
             raise
@@ -283,7 +328,7 @@ class WriteGraph:
             shards = [each for each in shards if each.shard not in stored]
         layer = {
             (f"assemble-{name}", task.shard): (
-                partial(_assemble_shard, writer, task.shard, task.whole),
+                partial(_assemble_shard, writer, task.shard, task.whole, self.token),
                 [key(*position) for position in task.blocks],
             )
             for task in shards
@@ -311,10 +356,11 @@ def _missing_blocks(writer: ScaleWriter, blocks: Blocks) -> Iterable[Triple]:
 
 
 def _write_block(
-    array: Array, *, writer: ScaleWriter, blocks: Blocks, block_id: Sequence[int]
+    array: Array, *, writer: ScaleWriter, blocks: Blocks, of: str, block_id: Sequence[int]
 ) -> int:
     _, z, y, x = block_id
-    return writer.write_box(array, blocks.box((x, y, z)))
+    with _running.task(of):
+        return writer.write_box(array, blocks.box((x, y, z)))
 
 
 def _encode_block(
@@ -324,24 +370,37 @@ def _encode_block(
     blocks: Blocks,
     token: str,
     inline_bytes: int,
+    of: str,
     block_id: Sequence[int],
 ) -> dict[int, Piece]:
     _, z, y, x = block_id
-    return writer.encode_box(array, blocks.box((x, y, z)), f"{token}/{x}_{y}_{z}", inline_bytes)
+    with _running.task(of):
+        return writer.encode_box(array, blocks.box((x, y, z)), f"{token}/{x}_{y}_{z}", inline_bytes)
+
+
+def _put_block(work: Callable[..., int], writer: ScaleWriter, of: str, box: Box) -> int:
+    with _running.task(of):
+        return work(writer, box)
 
 
 def _pieces_of_block(
-    work: Callable[..., dict[int, Piece]], options: dict[str, Any], box: Box, position: Triple
+    work: Callable[..., dict[int, Piece]],
+    options: dict[str, Any],
+    of: str,
+    box: Box,
+    position: Triple,
 ) -> dict[int, Piece]:
     staging = f"{options['token']}/{'_'.join(map(str, position))}"
-    return work(options["writer"], box, staging, options["inline_bytes"])
+    with _running.task(of):
+        return work(options["writer"], box, staging, options["inline_bytes"])
 
 
 def _assemble_shard(
-    writer: ScaleWriter, shard: int, whole: bool, blocks: Sequence[dict[int, Piece]]
+    writer: ScaleWriter, shard: int, whole: bool, of: str, blocks: Sequence[dict[int, Piece]]
 ) -> int:
     pieces = [each[shard] for each in blocks if shard in each]
-    return assemble_shard(writer, shard, pieces, whole=whole)
+    with _running.task(of):
+        return assemble_shard(writer, shard, pieces, whole=whole)
 
 
 def _finish(staging: Sequence[Location], counts: Sequence[int]) -> int:

@@ -7,6 +7,8 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Literal
 
+import numpy as np
+
 from xprecomputed.errors import LayoutError
 from xprecomputed.grid import Triple
 from xprecomputed.jobs.describe import describe
@@ -15,7 +17,7 @@ from xprecomputed.jobs.targets import check_same_scale
 from xprecomputed.metadata import VolumeInfo
 from xprecomputed.store import PrecomputedStore, open_store
 from xprecomputed.store.changes import begin_layer, inserted
-from xprecomputed.store.provenance import Provenance, append_provenance
+from xprecomputed.store.provenance import Provenance, append_provenance, provenance_step
 from xprecomputed.volume import ScaleWriter, check_compression, default_method
 from xprecomputed.volume.downsampling import METHODS
 from xprecomputed.volume.layout import (
@@ -62,7 +64,7 @@ def downsample(
         The mip to begin with; by default the coarsest, or with "r+" the finest.
     mode : {"a", "r+"}
         "a": add scales to ``info``. "r+": fill the coarser scales that ``info`` has already
-        (made with ``create_info(downsample=…)``, or to be brought up to date).
+        (made with ``create_info(downsample=…)``, or to be brought up to date, without `resume`).
     method : {"mean", "mode", "stride", "min", "max"}, optional
         By default mode for a segmentation, mean for an image.
     sharding : None, False, "auto", ShardingSpec or mapping
@@ -109,35 +111,49 @@ def downsample(
             "first call began with: mip=0"
         )
     store = open_store(url, storage_options=storage_options)
-    base = store.info.find_mip((-1 if mode == "a" else 0) if mip is None else mip)
+    base = _first_mip(store, mode) if mip is None else store.info.find_mip(mip)
     if mode == "a":
         info, pyramid = _added(store, base, 1 if factors is None else factors, sharding, resume)
     else:
+        if sharding is not None:
+            raise LayoutError("sharding= with mode='r+': the scales are there, with theirs")
         info, pyramid = store.info, _declared(store.info, base, factors, store.url)
     options = {
         "compression": check_compression(compression, compression_level),
         "compression_level": compression_level,
         "write_empty": write_empty_chunks,
-        "skip_stored": resume,
         "cache_control": cache_control,
     }
     dataset = store.open_dataset(mip=base, fill_missing=fill_missing)
-    scale = info.scales[base]
+    scale = store.info.scales[base]
     graph = WriteGraph()
-    levels = [(ScaleWriter.open(store.location, info, i, **options), f) for i, f in pyramid]
+    before = {each.key for each in store.info.scales}
+    levels = []
+    for i, factor in pyramid:
+        skips = resume and info.scales[i].key in before
+        writer = ScaleWriter.open(store.location, info, i, skip_stored=skips, **options)
+        levels.append((writer, factor))
     array = in_blocks(describe(dataset), scale.bounds, store.reader(base))
     graph.add_pyramid(array, scale.bounds, levels, method or default_method(info.type))
+    keys = [info.scales[i].key for i, _ in pyramid]
+    done = {"task": "downsample", "from": scale.key, "scales": keys}
+    step = provenance_step(provenance, done)
     if info is not store.info:
         begin_layer(store.location, info, store.info, replace=False)
-    keys = [info.scales[i].key for i, _ in pyramid]
-    append_provenance(
-        store.location, provenance, {"task": "downsample", "from": scale.key, "scales": keys}
-    )
+    append_provenance(store.location, step)
     work = graph.delayed()
     if not compute:
         return work
     graph.compute(lambda: run(work, progress))
     return PrecomputedStore(store.location, info)
+
+
+def _first_mip(store: PrecomputedStore, mode: str) -> int:
+    """The coarsest mip that has data, or the finest."""
+    there = [mip for mip, scale in store.mips.items() if not scale.is_placeholder]
+    if not there:
+        raise LayoutError(f"{store.url}: no mip has data")
+    return there[-1] if mode == "a" else there[0]
 
 
 def _added(
@@ -165,12 +181,20 @@ def _declared(
 ) -> list[tuple[int, Triple]]:
     """The coarser scales that are there, each with its factor from the one before."""
     scale = info.scales[base]
-    most = len(info.scales)
-    if factors is not None and not isinstance(factors, str):
-        count = factors if isinstance(factors, int) else len(factors)
-        most = base + 1 + count
+    wanted_factors: list[Triple] | None = None
+    last = len(info.scales)
+    if isinstance(factors, int | np.integer):
+        last = base + 1 + int(factors)
+    elif factors is not None and not isinstance(factors, str):
+        wanted_factors = downsample_factors(factors, scale)
+        last = base + 1 + len(wanted_factors)
+    if last > len(info.scales):
+        raise LayoutError(
+            f"{url}: there are {len(info.scales) - base - 1} scales coarser than {scale.key!r}, "
+            f"not {last - base - 1}; mode='a' adds some"
+        )
     pyramid: list[tuple[int, Triple]] = []
-    for mip in range(base + 1, min(most, len(info.scales))):
+    for mip in range(base + 1, last):
         coarse = info.scales[mip]
         x, y, z = (round(b / a) for a, b in zip(scale.resolution, coarse.resolution, strict=True))
         wanted = coarser_scale(scale, (x, y, z)) if min(x, y, z) >= 1 else scale
@@ -180,6 +204,11 @@ def _declared(
                 f"downsampled by {(x, y, z)}, which is {wanted.bounds}"
             )
         pyramid.append((mip, (x, y, z)))
+        if wanted_factors is not None and wanted_factors[len(pyramid) - 1] != (x, y, z):
+            raise LayoutError(
+                f"{url}: scale {coarse.key!r} is {(x, y, z)} times as coarse as the one before, "
+                f"not {wanted_factors[len(pyramid) - 1]}"
+            )
         scale = coarse
     if not pyramid:
         raise LayoutError(f"{url}: there is no coarser scale than {scale.key!r} to fill")

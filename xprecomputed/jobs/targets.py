@@ -26,7 +26,7 @@ from xprecomputed.errors import (
 from xprecomputed.grid import Box, Triple
 from xprecomputed.jobs.describe import Described
 from xprecomputed.metadata import ScaleInfo, ShardingSpec, VolumeInfo
-from xprecomputed.store.changes import inserted
+from xprecomputed.store.changes import inserted, is_inside
 from xprecomputed.volume import aligned_region
 from xprecomputed.volume.layout import (
     Downsample,
@@ -140,7 +140,7 @@ def plan_new(
     ------
     LayerExistsError, LayoutError, UnsupportedEncodingError, InvalidInfoError
     """
-    wanted, factors = _new_info(levels, layout, existing if mode == "a" or resume else None)
+    wanted, scales, factors = _new_info(levels, layout, existing, keeps=mode == "a" or resume)
     if existing is None or (mode == "w" and not resume):
         info, is_new = wanted, True
     elif resume:
@@ -156,7 +156,7 @@ def plan_new(
         )
     for scale in info.scales:
         codec_for(info, scale)
-    mips = [_same_key(info, scale.key) for scale in wanted.scales]
+    mips = [_same_key(info, scale.key) for scale in scales]
     targets = tuple(
         Target(level, mip, info.scales[mip].bounds)
         for level, mip in zip(levels, mips, strict=False)
@@ -169,9 +169,12 @@ def _same_key(info: VolumeInfo, key: str) -> int:
 
 
 def _new_info(
-    levels: Sequence[Described], layout: Layout, existing: VolumeInfo | None
-) -> tuple[VolumeInfo, list[Triple]]:
-    """The ``info`` of the scales that are wanted, and the factors of those without an array."""
+    levels: Sequence[Described], layout: Layout, existing: VolumeInfo | None, *, keeps: bool
+) -> tuple[VolumeInfo, list[ScaleInfo], list[Triple]]:
+    """The ``info`` that is wanted, the scale of each level and of each factor after them.
+
+    Members that others wrote stay, also where the scales are replaced.
+    """
     first = levels[0]
     for other in levels[1:]:
         if (other.data_type, other.num_channels) != (first.data_type, first.num_channels):
@@ -179,10 +182,10 @@ def _new_info(
                 f"mips of {first.data_type} x {first.num_channels} and of {other.data_type} x "
                 f"{other.num_channels} channels: one layer has one data type"
             )
-    kind = layout.layer_type or (existing.type if existing else _type_of(first))
+    kind = layout.layer_type or (existing.type if existing and keeps else _type_of(first))
     if kind not in ("image", "segmentation"):
         raise LayoutError(f"layer_type={kind!r}: expected 'image' or 'segmentation'")
-    members = first.remembered.get("layer", {})
+    members = _layer_members(existing) | dict(first.remembered.get("layer", {}))
     bare = VolumeInfo(
         type=kind,
         data_type=first.data_type,
@@ -197,8 +200,14 @@ def _new_info(
         coarse = coarser_scale(scales[-1], factor)
         spec = coarser_sharding(layout.sharding, scales[-1], coarse, bare)
         scales.append(replace(coarse, sharding=spec))
-    info = replace(bare, scales=())
-    return inserted(info, scales), factors
+    return inserted(bare, scales), scales, factors
+
+
+def _layer_members(info: VolumeInfo | None) -> dict[str, Any]:
+    if info is None:
+        return {}
+    named = {name: getattr(info, name) for name in LAYER_MEMBERS}
+    return info.extra | {name: value for name, value in named.items() if value is not None}
 
 
 def _type_of(level: Described) -> str:
@@ -220,12 +229,18 @@ def _new_scale(info: VolumeInfo, level: Described, layout: Layout) -> ScaleInfo:
     if remembered.get("encoding") != encoding:
         document = {name: value for name, value in document.items() if name in STRUCTURE}
     resolution: Any = remembered.get("resolution") or level.resolution
+    key = str(remembered.get("key", ""))
     document |= {
-        "key": remembered.get("key") or scale_key(resolution),
+        # a key that leaves the layer names the source's own folder
+        "key": key if is_inside(key) else scale_key(resolution),
         "size": level.size,
         "voxel_offset": level.voxel_offset,
         "resolution": resolution,
-        "chunk_sizes": [layout.chunk_size or remembered.get("chunk_size") or CHUNK_SIZE],
+        "chunk_sizes": [
+            remembered.get("chunk_size", CHUNK_SIZE)
+            if layout.chunk_size is None
+            else layout.chunk_size
+        ],
         "encoding": encoding,
     }
     defaults = {} if remembered.get("encoding") == encoding else scale_members(encoding, {})
@@ -235,10 +250,20 @@ def _new_scale(info: VolumeInfo, level: Described, layout: Layout) -> ScaleInfo:
     if layout.sharding is not None:
         document.pop("sharding", None)
     scale = make_scale(document)
-    codec_for(info, scale)
+    _try_encoding(info, scale)
     if layout.sharding is not None:
         scale = replace(scale, sharding=find_sharding(layout.sharding, scale, info))
     return scale
+
+
+def _try_encoding(info: VolumeInfo, scale: ScaleInfo) -> None:
+    """Encode an empty chunk: what the encoding cannot carry is found out before anything is
+    written.
+    """
+    x, y, z = scale.grid.chunk_shape((0, 0, 0))
+    codec = codec_for(info, scale)
+    if scale.encoding != "raw":
+        codec.encode(np.zeros((info.num_channels, z, y, x), info.dtype))
 
 
 def _remembered_encoding(info: VolumeInfo, remembered: Mapping[str, Any], keep_lossy: bool) -> str:
@@ -346,21 +371,39 @@ def plan_region(
 
 
 def _find_scale(level: Described, info: VolumeInfo, url: str) -> int:
-    if level.resolution is not None:
-        try:
-            return info.find_mip(level.resolution)
-        except ScaleNotFoundError as error:
-            raise ScaleNotFoundError(f"{url}: {error}") from None
-    if len(info.scales) == 1:
-        return 0
-    raise CoordinateError(
-        f"{url}: the array does not tell its resolution and the layer has several scales; say "
-        f"it: resolution=…, one of {[each.resolution for each in info.scales]}"
+    told = [None if axis is None else axis[0] for axis in level.axes]
+    steps = level.resolution or told
+    fitting = [
+        mip
+        for mip, scale in enumerate(info.scales)
+        if all(
+            step is None or np.isclose(step, wanted, rtol=1e-6, atol=0)
+            for step, wanted in zip(steps, scale.resolution, strict=True)
+        )
+    ]
+    there_is = "\n".join(
+        f"  mip {mip}: resolution {scale.resolution} nm, key {scale.key!r}"
+        for mip, scale in enumerate(info.scales)
     )
+    if not fitting:
+        raise ScaleNotFoundError(
+            f"{url}: there is no mip of the resolution {tuple(steps)}; there is\n{there_is}"
+        )
+    if len(fitting) > 1 and None in steps:
+        raise CoordinateError(
+            f"{url}: the array does not tell its resolution and the layer has several scales; say "
+            f"it: resolution=…, one of\n{there_is}"
+        )
+    return fitting[0]
 
 
 def _asked(scale: ScaleInfo, layout: Layout, info: VolumeInfo) -> ScaleInfo:
     """The scale as the explicit arguments want it."""
+    if len(scale.chunk_sizes) > 1:
+        raise LayoutError(
+            f"scale {scale.key!r} is stored in chunks of {len(scale.chunk_sizes)} sizes, each a "
+            "complete copy, and only one would be written: write the layer anew instead"
+        )
     changes: dict[str, Any] = {}
     if layout.encoding is not None:
         changes["encoding"] = layout.encoding
@@ -377,18 +420,24 @@ def _asked(scale: ScaleInfo, layout: Layout, info: VolumeInfo) -> ScaleInfo:
 def _region_box(level: Described, scale: ScaleInfo, region: Any) -> Box:
     bounds = scale.bounds
     if region is None:
-        box = level.box or Box.from_offset(bounds.start, level.size)
+        starts = [
+            told[1] if told else first for told, first in zip(level.axes, bounds.start, strict=True)
+        ]
+        box = Box.from_offset((starts[0], starts[1], starts[2]), level.size)
         if box != bounds:
             raise LayoutError(
                 f"the array covers {box}, scale {scale.key!r} is {bounds}: say that a part is "
                 "meant with region='auto' (by its coordinates) or region={'x': slice(…), …}"
             )
         return box
+    if region != "auto" and not isinstance(region, Mapping):
+        raise LayoutError(
+            f"region={region!r}: expected 'auto' or a mapping such as {{'x': slice(0, 64)}}"
+        )
     slices = dict.fromkeys(AXES, "auto") if isinstance(region, str) else dict(region)
-    if isinstance(region, str) and region != "auto":
-        raise LayoutError(f"region={region!r}: expected 'auto' or a mapping of slices")
-    unknown = sorted(set(slices) - {*AXES, "channel"})
-    if unknown or slices.get("channel", slice(None)) not in (slice(None), "auto"):
+    unknown = set(slices) - {*AXES, "channel"}
+    channel = slices.get("channel", "auto")
+    if unknown or not (channel == "auto" if isinstance(channel, str) else channel == slice(None)):
         raise LayoutError(
             f"region={region!r}: expected slices along x, y, z; all channels of a voxel are "
             "stored together"
@@ -400,11 +449,12 @@ def _region_box(level: Described, scale: ScaleInfo, region: Any) -> Box:
         raise OutOfBoundsError(f"region {box} is not inside scale {scale.key!r}, {bounds}")
     if box.shape != level.size:
         raise LayoutError(f"region {box} has {box.shape} voxels (x, y, z), the array {level.size}")
-    if level.box is not None and level.box != box:
-        raise CoordinateError(
-            f"the coordinates say {level.box}, region= says {box} (absolute voxels); if the region "
-            "is right:\n    da = da.drop_vars(['x', 'y', 'z'])"
-        )
+    for axis, told, start in zip(AXES, level.axes, box.start, strict=True):
+        if told is not None and told[1] != start:
+            raise CoordinateError(
+                f"coordinate {axis} begins at voxel {told[1]}, region= at {start} (absolute "
+                f"voxels); if the region is right:\n    da = da.drop_vars({axis!r})"
+            )
     return box
 
 
@@ -413,11 +463,13 @@ def _span(level: Described, scale: ScaleInfo, i: int, part: Any) -> tuple[int, i
     if isinstance(part, str):
         if part != "auto":
             raise LayoutError(f"region[{axis!r}]={part!r}: expected a slice or 'auto'")
-        if level.voxel_offset is None:
+        told = level.axes[i]
+        if told is None:
             raise CoordinateError(
-                f"region='auto' needs coordinates with units (or voxel_offset=), {axis} has none"
+                f"region='auto' needs coordinates with units (or resolution= and voxel_offset=), "
+                f"{axis} has none"
             )
-        return level.voxel_offset[i], level.voxel_offset[i] + level.size[i]
+        return told[1], told[1] + level.size[i]
     ends = (part.start, part.stop) if isinstance(part, slice) else (None, None)
     whole = [each is None or isinstance(each, int | np.integer) for each in ends]
     if not isinstance(part, slice) or part.step not in (None, 1) or not all(whole):

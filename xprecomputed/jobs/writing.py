@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
@@ -24,7 +24,7 @@ from xprecomputed.metadata import VolumeInfo
 from xprecomputed.storage import Location, locate_url
 from xprecomputed.store import PrecomputedStore
 from xprecomputed.store.changes import begin_layer, existing_info
-from xprecomputed.store.provenance import Provenance, append_provenance
+from xprecomputed.store.provenance import Provenance, append_provenance, provenance_step
 from xprecomputed.volume import ScaleWriter, check_blocks, check_compression, default_method
 from xprecomputed.volume.downsampling import METHODS
 from xprecomputed.volume.layout import Downsample, Sharding
@@ -124,7 +124,8 @@ def to_precomputed(
         False: leave out (and remove) chunks that hold only zeros. Neuroglancer and TensorStore
         read them as zeros, CloudVolume needs ``fill_missing=True``.
     resume : bool
-        Go on with a write that stopped: what is stored in the identical layout is left alone.
+        Go on with a write of whole scales that stopped: what is stored in the identical layout
+        is left alone.
     provenance : str, mapping or False, optional
         A description, or members for the ``provenance`` file, which is appended to. False: no
         such file.
@@ -178,10 +179,10 @@ def to_precomputed(
     """
     mode = mode or ("r+" if region is not None else "w-")
     _check_arguments(mode, region, fill_value, write_empty_chunks, downsample_method)
-    if resume and not safe_chunks:
+    if resume and mode == "r+":
         raise ValueError(
-            "resume=True with safe_chunks=False: whether an object that is written in part has "
-            "been written already cannot be told; write all of the region again"
+            "resume=True with region= or mode='r+': what is stored may be from before this write, "
+            "which cannot be told; write all of the region again"
         )
     around = check_compression(compression, compression_level)
     layout = Layout(
@@ -193,35 +194,38 @@ def to_precomputed(
         downsample=downsample,
     )
     location = locate_url(url, storage_options)
-    arrays = _levels(obj)
     place = (resolution, voxel_offset)
+    arrays = _levels(obj, *place)
     existing = existing_info(location)
     if mode == "r+":
         if len(arrays) > 1:
             raise LayoutError("a DataTree is written as a whole: mode 'w-', 'w' or 'a'")
         scales = existing.scales if existing else ()
-        level = describe(arrays[0], *place, needs_place=False, scales=scales)
+        kind = existing.data_type if existing else None
+        level = describe(arrays[0], *place, needs_place=False, scales=scales, data_type=kind)
         plan = plan_region(
             level, layout, existing, region, safe_chunks=safe_chunks, url=location.url
         )
     else:
         levels = [describe(each, *place) for each in arrays]
         plan = plan_new(levels, layout, existing, mode=mode, resume=resume, url=location.url)
-    _refuse_own_source(plan, location, existing)
+    sources = [target.described.array for target in plan.targets]
+    refuse_own_source(sources, location, plan, existing)
     options = {
         "compression": around,
         "compression_level": compression_level,
         "fill_value": fill_value,
         "write_empty": write_empty_chunks,
-        "skip_stored": resume,
+        "skip_stored": resume and not plan.is_new,
         "cache_control": cache_control,
     }
     graph = _graph(plan, location, options, downsample_method, align_chunks)
+    step = provenance_step(provenance, _method(plan, mode))
     if plan.is_new:
-        begin_layer(location, plan.info, existing, replace=mode == "w")
-        if existing is None or mode == "w":
+        if existing is None:
             _warn_of_absent(location, plan.info)
-    append_provenance(location, provenance, _method(plan, mode))
+        begin_layer(location, plan.info, existing, replace=mode == "w")
+    append_provenance(location, step)
     work = graph.delayed()
     if not compute:
         return work
@@ -245,7 +249,9 @@ def _check_arguments(
         )
 
 
-def _levels(obj: Any) -> list[xr.DataArray | xr.Dataset]:
+def _levels(
+    obj: Any, resolution: Sequence[float] | None, voxel_offset: Sequence[int] | None
+) -> list[xr.DataArray | xr.Dataset]:
     """The arrays of a write, finest first."""
     if not isinstance(obj, xr.DataTree):
         return [obj]
@@ -253,6 +259,13 @@ def _levels(obj: Any) -> list[xr.DataArray | xr.Dataset]:
     if not nodes:
         raise LayoutError("this DataTree has no variables; its children are the mips")
     datasets: list[xr.DataArray | xr.Dataset] = [node.to_dataset() for node in nodes]
+    if len(datasets) == 1:
+        return datasets
+    if resolution is not None or voxel_offset is not None:
+        raise LayoutError(
+            "resolution= and voxel_offset= with a DataTree of several mips: each has its own, so "
+            "give each coordinates with units"
+        )
 
     def voxel_nm3(dataset: xr.DataArray | xr.Dataset) -> float:
         return float(np.prod(describe(dataset).resolution or 0))
@@ -260,16 +273,22 @@ def _levels(obj: Any) -> list[xr.DataArray | xr.Dataset]:
     return sorted(datasets, key=voxel_nm3)
 
 
-def _refuse_own_source(plan: Plan, location: Location, existing: VolumeInfo | None) -> None:
-    """A lazy array may not be read from objects that the write replaces."""
-    if existing is None:
-        return
-    replaced = existing.scales if plan.is_new and plan.info is not existing else plan.scales
+def refuse_own_source(
+    arrays: Iterable[xr.DataArray], location: Location, plan: Plan, existing: VolumeInfo | None
+) -> None:
+    """A lazy array may not be read from objects that the write replaces.
+
+    Raises
+    ------
+    SourceError
+    """
     kept = {scale.key for scale in plan.info.scales} - {scale.key for scale in plan.scales}
-    urls = {location.child(scale.key).url for scale in replaced if scale.key not in kept}
-    for target in plan.targets:
-        for reader in readers_of(target.described.array.variable):
-            if reader.directory.url in urls:
+    before = existing.scales if existing is not None and plan.is_new else ()
+    keys = {scale.key for scale in (*before, *plan.scales)} - kept
+    replaced = {location.child(key).identity for key in keys}
+    for array in arrays:
+        for reader in readers_of(array.variable):
+            if reader.directory.identity in replaced:
                 raise SourceError(
                     f"{reader.directory.url}: the array is read lazily from the very scale that "
                     "this would write. Load it first, da = da.load(), or write to another URL"
@@ -317,7 +336,7 @@ def _method(plan: Plan, mode: str) -> dict[str, Any]:
         "bounds": [list(first.box.start), list(first.box.stop)],
     }
     source = first.described.array.attrs.get("precomputed_source")
-    return method | ({"source": str(source)} if source else {})
+    return method | ({"source": source} if isinstance(source, str) else {})
 
 
 def _warn_of_absent(location: Location, info: VolumeInfo) -> None:

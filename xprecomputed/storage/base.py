@@ -124,6 +124,11 @@ class Storage(ABC):
         AccessDeniedError, StorageError, CorruptDataError
         """
 
+    def identity(self, key: str) -> str:
+        """What two spellings of one place share: links, chains, slashes."""
+        scheme, _, rest = f"{self.url}{key}".rpartition("::")[2].partition("://")
+        return f"{scheme}://{rest.strip('/')}"
+
     def fingerprint(self, key: str) -> Hashable:
         """A value that changes when the object is replaced, where that costs no request."""
         del key
@@ -343,6 +348,11 @@ class Location:
             It leads out of the store.
         """
         return Location(self.storage, resolve(self.key, relative))
+
+    @property
+    def identity(self) -> str:
+        """The same for two spellings of one place, as far as that can be known."""
+        return self.storage.identity(self.key)
 
     def __str__(self) -> str:
         return self.url

@@ -103,6 +103,9 @@ class LocalStorage(Storage):
                     )
         return data
 
+    def identity(self, key: str) -> str:  # noqa: D102
+        return "file://" + os.path.realpath(self.root + key).strip("/")
+
     def fingerprint(self, key: str) -> Hashable:
         """Inode, size and time of change."""
         try:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 import os
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
 from typing import Any, Literal
@@ -13,7 +13,7 @@ from typing import Any, Literal
 from xprecomputed.codecs import codec_for
 from xprecomputed.errors import InvalidURLError, LayerExistsError, LayoutError, StorageError
 from xprecomputed.metadata import ScaleInfo, VolumeInfo
-from xprecomputed.storage import Location, index_cache, locate_url
+from xprecomputed.storage import Location, index_cache, locate_url, resolve
 from xprecomputed.store.opening import PrecomputedStore, read_info
 from xprecomputed.volume.layout import (
     Sharding,
@@ -48,12 +48,10 @@ def existing_info(location: Location) -> VolumeInfo | None:
     document = read_info(location)
     if document is None:
         return None
-    info = VolumeInfo.from_json(document, location.child("info").url)
-    if info.redirect:
-        raise LayoutError(
-            f"{location.url}: its info redirects to {info.redirect}; write there, or delete it"
-        )
-    return info
+    target = document.get("redirect") if isinstance(document, dict) else None
+    if target:
+        raise LayoutError(f"{location.url}: its info redirects to {target}; write there")
+    return VolumeInfo.from_json(document, location.child("info").url)
 
 
 def commit_info(location: Location, info: VolumeInfo) -> None:
@@ -79,7 +77,8 @@ def inserted(info: VolumeInfo, scales: Iterable[ScaleInfo]) -> VolumeInfo:
     merged = list(info.scales)
     for scale in scales:
         for mip, old in enumerate(merged):
-            if old.key == scale.key or old.resolution == scale.resolution:
+            same_folder = _folder(old) == _folder(scale)
+            if same_folder or old.resolution == scale.resolution:
                 raise LayerExistsError(
                     f"mip {mip} (key {old.key!r}, {old.resolution} nm) is there already; write "
                     "values into it with region='auto', or choose another resolution"
@@ -89,7 +88,12 @@ def inserted(info: VolumeInfo, scales: Iterable[ScaleInfo]) -> VolumeInfo:
     return replace(info, scales=tuple(merged))
 
 
-def remove_scales(location: Location, scales: Iterable[ScaleInfo]) -> None:
+def _folder(scale: ScaleInfo) -> str:
+    """The key without detours: ``a``, ``a/`` and ``./a`` are one folder."""
+    return "/".join(part for part in scale.key.split("/") if part not in ("", "."))
+
+
+def remove_scales(location: Location, scales: Collection[ScaleInfo]) -> None:
     """Delete all objects of scales; ``info`` stays as it is.
 
     Raises
@@ -102,17 +106,30 @@ def remove_scales(location: Location, scales: Iterable[ScaleInfo]) -> None:
     index_cache.clear()
 
 
-def _own_folders(location: Location, scales: Iterable[ScaleInfo]) -> list[Location]:
+def _own_folders(location: Location, scales: Collection[ScaleInfo]) -> list[Location]:
     """Folders that may be deleted with the layer."""
     places = [location.child(scale.key) for scale in scales]
-    for place in places:
-        inside = f"{location.key}/" if location.key else ""
-        if not place.key.startswith(inside) or place.key == location.key:
+    for scale, place in zip(scales, places, strict=True):
+        if not is_inside(scale.key):
             raise InvalidURLError(
                 f"{place.url}: this scale does not lie inside of {location.url}, so its objects "
                 "are not deleted; delete them yourself"
             )
     return places
+
+
+def is_inside(key: str) -> bool:
+    """Whether the folder of a scale lies below that of its layer.
+
+    Examples
+    --------
+    >>> is_inside("8_8_40"), is_inside("../other/8_8_40"), is_inside(".")
+    (True, False, False)
+    """
+    try:
+        return bool(resolve("", key))
+    except InvalidURLError:
+        return False
 
 
 def begin_layer(
@@ -129,19 +146,37 @@ def begin_layer(
     existing : VolumeInfo or None
         What `info` was planned upon.
     replace : bool
-        Whether the scales of `existing` are deleted.
+        Whether the scales of `existing` are deleted, and whatever lies where those of `info`
+        will be.
 
     Raises
     ------
+    LayerExistsError
+        There are objects already where a new scale will be, though no ``info`` names them.
     StorageError
         Somebody else has changed ``info`` since.
     """
     with only_writer(location):
         if existing_info(location) != existing:
             raise StorageError(f"{location.url}: info was changed by somebody else; write again")
-        if replace and existing is not None:
-            remove_scales(location, existing.scales)
+        before = existing.scales if existing is not None else ()
+        if replace:
+            remove_scales(location, {scale.key: scale for scale in before + info.scales}.values())
+        else:
+            known = {scale.key for scale in before}
+            _require_empty(location, [each for each in info.scales if each.key not in known])
         commit_info(location, info)
+
+
+def _require_empty(location: Location, scales: Iterable[ScaleInfo]) -> None:
+    for scale in scales:
+        place = location.child(scale.key)
+        if next(iter(place.storage.list_dir(place.key)), None) is not None:
+            raise LayerExistsError(
+                f"{place.url}: there are objects, though no info names this scale; what they are "
+                "is unknown, and they would pass for data of this write. Put their info back, or "
+                "delete the folder, or replace everything with mode='w'"
+            )
 
 
 def write_info(
@@ -226,7 +261,14 @@ def drop_scale(store: PrecomputedStore, mip: int, delete: bool) -> PrecomputedSt
         return replace(info, scales=left)
 
     if delete:
-        _own_folders(store.location, [gone])
+        (folder,) = _own_folders(store.location, [gone])
+        for scale in store.info.scales:
+            other = store.location.child(scale.key)
+            if scale.key != gone.key and f"{other.key}/".startswith(f"{folder.key}/"):
+                raise LayoutError(
+                    f"{folder.url}: the scale {scale.key!r} lies in this folder too, so it is not "
+                    "deleted; drop that scale first"
+                )
     # named no more before its objects go: a reader finds all or nothing
     changed = _edited(store, without)
     if delete:

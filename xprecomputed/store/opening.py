@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from xprecomputed.codecs import Array, decompress
-from xprecomputed.errors import InfoMissingError, InvalidInfoError
+from xprecomputed.errors import InfoMissingError, InvalidInfoError, OutOfBoundsError
 from xprecomputed.grid import Box, Triple
 from xprecomputed.metadata import ScaleInfo, VolumeInfo, parse_json
 from xprecomputed.storage import Location, locate_url
@@ -177,6 +177,8 @@ class PrecomputedStore:
             With the nearest box that is aligned.
         OutOfBoundsError, AccessDeniedError, StorageError
         """
+        if box is None:
+            raise OutOfBoundsError("delete(mip, box): a box has to be named, also for everything")
         writer = ScaleWriter(reader=self.reader(mip))
         return delete_chunks(writer, as_box(box, writer.scale.bounds))
 

@@ -16,7 +16,7 @@ from xprecomputed.errors import InvalidInfoError, PrecomputedWarning
 from xprecomputed.metadata import parse_json
 from xprecomputed.storage import Location
 
-__all__ = ["Provenance", "append_provenance", "read_provenance"]
+__all__ = ["Provenance", "append_provenance", "provenance_step", "read_provenance"]
 
 Provenance = str | Mapping[str, Any] | Literal[False] | None
 
@@ -24,41 +24,63 @@ MAX_BYTES = 16 << 20
 LISTS = ("owners", "processing", "sources")
 
 
-def append_provenance(location: Location, given: Provenance, method: Mapping[str, Any]) -> None:
-    """Add one step to the file, or make it; what others wrote stays.
+def provenance_step(given: Provenance, method: Mapping[str, Any]) -> dict[str, Any] | None:
+    """What a call adds to the file, checked before anything else is done.
 
     Parameters
     ----------
-    location : Location
-        Of the layer.
     given : str, mapping, None or False
         A description; or members of the file: ``description``, and ``sources`` and ``owners``
         to add, any other member to add to the step. False: leave the file alone.
     method : mapping
         What was done, for the new member of ``processing``.
+
+    Returns
+    -------
+    dict or None
+        For `append_provenance`.
+
+    Raises
+    ------
+    ValueError
+        Neither of those, or no JSON.
     """
     if given is False:
-        return
-    members = {"description": given} if isinstance(given, str) else dict(given or {})
-    place = location.child("provenance")
-    document = _read(location)
-    if document is None:
+        return None
+    members: Any = {"description": given} if isinstance(given, str) else given
+    if members is not None and not isinstance(members, Mapping):
+        raise ValueError(f"provenance={given!r}: expected a description, a mapping or False")
+    members = dict(members or {})
+    step: dict[str, Any] = {}
+    for name in ("sources", "owners"):
+        added = members.pop(name, [])
+        step[name] = [added] if isinstance(added, str) else added
+        if not isinstance(step[name], list | tuple):
+            raise ValueError(f"provenance: {name}={added!r}: expected a list of strings")
+    step["description"] = members.pop("description", "")
+    step["processing"] = {
+        "method": {**method, "software": f"xprecomputed {__version__}"},
+        "date": datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"),
+        **members,
+    }
+    try:
+        json.dumps(step)
+    except (TypeError, ValueError) as error:
+        raise ValueError(f"provenance={given!r}: not JSON: {error}") from None
+    return step
+
+
+def append_provenance(location: Location, step: Mapping[str, Any] | None) -> None:
+    """Add a step to the file of a layer, or make it; what others wrote stays."""
+    document = None if step is None else _read(location)
+    if step is None or document is None:
         return
     for name in ("sources", "owners"):
-        added: Any = members.pop(name, [])
-        added = [added] if isinstance(added, str) else list(added)
-        document[name] += [each for each in added if each not in document[name]]
-    if "description" in members:
-        document["description"] = members.pop("description")
-    document["processing"].append(
-        {
-            "method": {**method, "software": f"xprecomputed {__version__}"},
-            "date": datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"),
-            **members,
-        }
-    )
-    data = json.dumps(document, indent=2).encode()
-    place.storage.put(place.key, data)
+        document[name] += [each for each in step[name] if each not in document[name]]
+    document["description"] = step["description"] or document["description"]
+    document["processing"].append(step["processing"])
+    place = location.child("provenance")
+    place.storage.put(place.key, json.dumps(document, indent=2).encode())
 
 
 def read_provenance(location: Location) -> dict[str, Any]:

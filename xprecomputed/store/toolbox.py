@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from functools import partial
+from operator import index
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -14,7 +15,7 @@ from numpy.typing import NDArray
 
 from xprecomputed.codecs import Array
 from xprecomputed.coords import AXES
-from xprecomputed.errors import AlignmentError, OutOfBoundsError
+from xprecomputed.errors import AlignmentError, LayoutError, OutOfBoundsError
 from xprecomputed.grid import Box, Triple
 from xprecomputed.parallel import run_bounded
 from xprecomputed.shard_format import locate, shard_keys, shard_name
@@ -47,8 +48,13 @@ def as_box(box: Box | Sequence[Sequence[int]] | None, bounds: Box) -> Box:
         return bounds
     if isinstance(box, Box):
         return box
-    (x0, y0, z0), (x1, y1, z1) = box
-    return Box((int(x0), int(y0), int(z0)), (int(x1), int(y1), int(z1)))
+    try:
+        (x0, y0, z0), (x1, y1, z1) = ([index(each) for each in corner] for corner in box)
+    except (TypeError, ValueError):
+        raise OutOfBoundsError(
+            f"box {box!r}: expected ((x0, y0, z0), (x1, y1, z1)), whole absolute voxels"
+        ) from None
+    return Box((x0, y0, z0), (x1, y1, z1))
 
 
 def _inside(reader: ScaleReader, box: Box) -> Box:
@@ -84,6 +90,11 @@ def delete_chunks(writer: ScaleWriter, box: Box) -> int:
     """Delete the chunks of a box; see ``PrecomputedStore.delete``."""
     reader, grid = writer.reader, writer.scale.grid
     _inside(reader, box)
+    if len(writer.scale.chunk_sizes) > 1:
+        raise LayoutError(
+            f"{reader.directory.url}: stored in chunks of {len(writer.scale.chunk_sizes)} sizes, "
+            "each a complete copy, and only one would be deleted; write the layer anew instead"
+        )
     cells = list(grid.cells(box))
     low, high = grid.chunk_box(cells[0]).start, grid.chunk_box(cells[-1]).stop
     if (low, high) != (box.start, box.stop):

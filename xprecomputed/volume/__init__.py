@@ -24,6 +24,7 @@ from xprecomputed.volume.writer import (
     ScaleWriter,
     as_stored,
     check_compression,
+    require_fit,
 )
 
 __all__ = [
@@ -53,6 +54,7 @@ __all__ = [
     "merged_counts",
     "object_extent",
     "preferred_chunks",
+    "require_fit",
     "rewrite_shard",
     "shard_tasks",
     "stored_chunks",

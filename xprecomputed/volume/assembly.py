@@ -52,6 +52,7 @@ def assemble_shard(writer: ScaleWriter, shard: int, pieces: Sequence[Piece], *, 
     StorageError, AccessDeniedError, CorruptDataError
         The shard is there as a whole, old or new.
     """
+    writer.require_home()
     place = writer.directory.child(shard_name(writer.sharding, shard))
     lock: AbstractContextManager[None] = (
         nullcontext() if whole else place.storage.exclusive(place.key)

@@ -1,4 +1,4 @@
-"""Coarser copies of arrays: which voxels become one, and which value it gets (pure).
+"""Coarser copies of arrays: which voxels become one, and which value it gets.
 
 Cells of the coarse grid lie on the absolute voxel grid, wherever an array begins: coarse
 voxel v stands for the voxels ``[v * factor, (v + 1) * factor)``, of which an array may hold

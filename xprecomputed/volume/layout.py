@@ -6,9 +6,12 @@ Fact: format reference 1.2, 1.6, 4.7 and 11.3. All triples are x, y, z.
 from __future__ import annotations
 
 import math
+import operator
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any, Literal
+
+import numpy as np
 
 from xprecomputed.codecs import codec_for, scale_members
 from xprecomputed.errors import InvalidInfoError, LayoutError
@@ -188,6 +191,7 @@ def coarser_scale(scale: ScaleInfo, factor: Triple) -> ScaleInfo:
         voxel_offset=box.start,
         resolution=(x, y, z),
         sharding=None,
+        chunk_sizes=scale.chunk_sizes[:1],
         hidden=False,
         extra=extra,
     )
@@ -217,7 +221,7 @@ def downsample_factors(downsample: Downsample, scale: ScaleInfo) -> list[Triple]
         if downsample != "auto":
             raise LayoutError(f"downsample={downsample!r}: expected a number, 'auto' or factors")
         return auto_factors(scale.resolution, scale.size, scale.voxel_offset, scale.chunk_size)
-    if isinstance(downsample, int):
+    if isinstance(downsample, int | np.integer):
         if isinstance(downsample, bool) or downsample < 0:
             raise LayoutError(f"downsample={downsample!r}: expected a number of mips >= 0")
         factors: list[Triple] = []
@@ -230,12 +234,24 @@ def downsample_factors(downsample: Downsample, scale: ScaleInfo) -> list[Triple]
             factors.append(factor)
             scale = coarser_scale(scale, factor)
         return factors
-    triples = [tuple(int(each) for each in factor) for factor in downsample]
-    if any(len(each) != 3 or min(each) < 1 or max(each) == 1 for each in triples):
+    try:
+        triples = [tuple(operator.index(each) for each in factor) for factor in downsample]
+        if any(len(each) != 3 or min(each) < 1 or max(each) == 1 for each in triples):
+            raise ValueError
+    except (TypeError, ValueError):
         raise LayoutError(
-            f"downsample={downsample!r}: expected factors such as [(2, 2, 1), (2, 2, 2)], x, y, z"
-        )
+            f"downsample={downsample!r}: expected factors such as [(2, 2, 1), (2, 2, 2)], x, y, z, "
+            "a number of mips, or 'auto'"
+        ) from None
     return [(x, y, z) for x, y, z in triples]
+
+
+def _is_three(resolution: object) -> bool:
+    """Whether these are three numbers; if not, checking the scale tells what is wrong."""
+    try:
+        return bool(np.asarray(resolution, float).shape == (3,))
+    except (TypeError, ValueError):
+        return False
 
 
 def create_info(
@@ -295,11 +311,13 @@ def create_info(
     >>> info.type, [scale.key for scale in info.scales]
     ('segmentation', ['8_8_40', '16_16_40'])
     """
-    kind = layer_type or default_type(data_type)
+    kind = default_type(data_type) if layer_type is None else layer_type
+    if kind not in ("image", "segmentation"):
+        raise LayoutError(f"layer_type={kind!r}: expected 'image' or 'segmentation'")
     encoding = encoding or default_encoding(kind, data_type)
     first = make_scale(
         {
-            "key": scale_key(resolution),
+            "key": scale_key(resolution) if _is_three(resolution) else "",
             "size": size,
             "voxel_offset": voxel_offset,
             "resolution": resolution,

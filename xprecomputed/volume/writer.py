@@ -8,6 +8,7 @@ that are large wait in objects beside the shards.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -16,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from xprecomputed.codecs import Array, Codec, compress
-from xprecomputed.errors import ChunkMissingError, DataTypeError
+from xprecomputed.errors import ChunkMissingError, DataTypeError, LayoutError, StorageError
 from xprecomputed.grid import Box, Triple
 from xprecomputed.metadata import ScaleInfo, ShardingSpec, VolumeInfo
 from xprecomputed.parallel import decode_slot, run_bounded
@@ -24,7 +25,15 @@ from xprecomputed.shard_format import locate, pack_value
 from xprecomputed.storage import Location, workers_for
 from xprecomputed.volume.reader import ScaleReader
 
-__all__ = ["STAGING", "Partial", "Piece", "ScaleWriter", "as_stored", "check_compression"]
+__all__ = [
+    "STAGING",
+    "Partial",
+    "Piece",
+    "ScaleWriter",
+    "as_stored",
+    "check_compression",
+    "require_fit",
+]
 
 #: How the folder beside the shards begins where pieces of them wait; no chunk is called so.
 STAGING = ".parts-"
@@ -88,6 +97,8 @@ class ScaleWriter:
         Leave chunks and shards alone that are there.
     cache_control : str or None
         Header of the objects, where the store has headers.
+    home : int or None
+        The only process that can write, where the storage is its memory.
     """
 
     reader: ScaleReader
@@ -97,11 +108,26 @@ class ScaleWriter:
     write_empty: bool = True
     skip_stored: bool = False
     cache_control: str | None = None
+    home: int | None = None
 
     @classmethod
     def open(cls, volume: Location, info: VolumeInfo, mip: int, **options: Any) -> ScaleWriter:
-        """The writer of scale number `mip`; no request is made."""
-        return cls(reader=ScaleReader.open(volume, info, mip), **options)
+        """The writer of scale number `mip`; no request is made.
+
+        Raises
+        ------
+        DataTypeError
+            ``fill_value`` does not fit the data type.
+        """
+        fill = options.get("fill_value", 0)
+        try:
+            fits = bool(np.array(fill, info.dtype) == fill) or fill != fill
+        except (TypeError, ValueError, OverflowError):
+            fits = False
+        if not fits or (fill != fill and info.dtype.kind != "f"):
+            raise DataTypeError(f"fill_value={fill!r} does not fit {info.data_type}")
+        home = os.getpid() if volume.storage.url.startswith("memory:") else None
+        return cls(reader=ScaleReader.open(volume, info, mip), home=home, **options)
 
     @property
     def scale(self) -> ScaleInfo:
@@ -142,7 +168,7 @@ class ScaleWriter:
         StorageError, AccessDeniedError
             Nothing is half written: a chunk is there as a whole, old or new.
         """
-        array = as_stored(array, self.reader.dtype, self.directory.url)
+        array = self._checked(array, box)
         written = []
 
         def write(cell: Triple) -> None:
@@ -151,6 +177,30 @@ class ScaleWriter:
 
         self._over(self.scale.grid.cells(box), write)
         return len(written)
+
+    def _checked(self, array: Array, box: Box) -> Array:
+        """The voxels of `box` in the layer's type."""
+        wanted = (self.reader.num_channels, *box.shape[::-1])
+        if array.shape != wanted:
+            raise LayoutError(
+                f"{self.directory.url}: a block of shape {array.shape} for the voxels {box}, "
+                f"expected {wanted} (channel, z, y, x); does the dask array hold what it says?"
+            )
+        self.require_home()
+        return as_stored(array, self.reader.dtype, self.directory.url)
+
+    def require_home(self) -> None:
+        """Refuse to write into the memory of another process: nobody would ever see it.
+
+        Raises
+        ------
+        StorageError
+        """
+        if self.home is not None and os.getpid() != self.home:
+            raise StorageError(
+                f"{self.directory.url}: memory is not shared between processes; write to a disk, "
+                "or with the scheduler 'threads'"
+            )
 
     def _over(self, cells: Iterable[Triple], work: Callable[[Triple], None]) -> None:
         spec = self.reader.chunk_spec((0, 0, 0))
@@ -179,6 +229,7 @@ class ScaleWriter:
 
     def put_encoded(self, cell: Triple, data: bytes | None) -> bool:
         """Store the encoded bytes of a chunk; None removes it."""
+        self.require_home()
         place = self._chunk_place(cell)
         if data is None:
             place.storage.delete(place.key)
@@ -229,7 +280,7 @@ class ScaleWriter:
         dict of int to Piece
             By shard.
         """
-        array = as_stored(array, self.reader.dtype, self.directory.url)
+        array = self._checked(array, box)
         encoded: dict[Triple, bytes | None] = {}
         partials: list[Partial] = []
 
@@ -326,14 +377,25 @@ def as_stored(array: Array, dtype: np.dtype[Any], url: str) -> Array:
     Raises
     ------
     DataTypeError
-        Negative values for an unsigned type.
+        Negative values for an unsigned type, or any type that does not fit.
     """
-    if array.dtype.kind == "i" and dtype.kind == "u" and array.size and array.min() < 0:
-        raise DataTypeError(
-            f"{url}: {array.dtype.name} with negative values (the least is {array.min()}) cannot "
-            f"become {dtype.name}; make them positive first"
-        )
+    require_fit(array, dtype, url)
     return array if array.dtype == dtype else array.astype(dtype)
+
+
+def require_fit(array: Array, dtype: np.dtype[Any], url: str) -> None:
+    """Refuse values that have no place in the type of a layer."""
+    if (array.dtype.kind, dtype.kind) == ("i", "u") and dtype.itemsize >= array.dtype.itemsize:
+        if array.size and array.min() < 0:
+            raise DataTypeError(
+                f"{url}: {array.dtype.name} with negative values (the least is {array.min()}) "
+                f"cannot become {dtype.name}; make them positive first"
+            )
+    elif not np.can_cast(array.dtype, dtype, "safe"):
+        raise DataTypeError(
+            f"{url}: values of {array.dtype.name} do not fit into {dtype.name} (a dask array may "
+            "hold other values than it says; see its meta)"
+        )
 
 
 def _cut(array: Array, box: Box, part: Box) -> Array:
