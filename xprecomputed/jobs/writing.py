@@ -78,8 +78,9 @@ def to_precomputed(
     url : str or path-like
         A path or any fsspec URL.
     mode : {"w-", "w", "a", "r+"}, optional
-        "w-": refuse a layer that exists. "w": replace it, its stored chunks included. "a": add
-        a scale. "r+": write values into a scale. Default: "r+" with `region`, else "w-".
+        "w-": refuse a layer that exists. "w": replace it, its stored chunks included; members
+        of ``info`` that others wrote (mesh, skeletons, …) stay. "a": add a scale. "r+": write
+        values into a scale. Default: "r+" with `region`, else "w-".
     region : "auto" or mapping, optional
         ``{"x": slice(0, 64), …}`` in positions from the scale's first voxel, as in
         ``to_zarr``; "auto": by the coordinates. Dimensions left out are meant whole.
