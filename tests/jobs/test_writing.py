@@ -552,6 +552,19 @@ def test_resume_does_what_is_left(seg, tmp_path, sharding):
     }
 
 
+def test_resuming_puts_only_the_chunks_that_lack(seg, url):
+    options = {"chunk_size": (16, 16, 16), "provenance": False}
+    to_precomputed(seg, url, **options)
+    for name in sorted(os.listdir(f"{url}/8_8_40"))[:2]:
+        os.remove(f"{url}/8_8_40/{name}")
+    with trace() as seen:  # one block: its other chunks are not encoded again
+        to_precomputed(seg, url, resume=True, **options)
+    written = [name for name in seen.objects if "8_8_40/" in name]
+    assert sum(os.path.getsize(name) for name in written) > seen.bytes
+    assert seen.bytes < 4 * 2 * 16**3 * 8
+    xr.testing.assert_equal(opened(url), seg)
+
+
 def test_resume_needs_the_identical_layout(seg, url):
     to_precomputed(seg, url, resume=True)  # from the beginning
     with pytest.raises(

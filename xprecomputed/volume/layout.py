@@ -179,7 +179,7 @@ def coarser_scale(scale: ScaleInfo, factor: Triple) -> ScaleInfo:
     ...                  chunk_sizes=((64, 64, 64),), encoding="raw", voxel_offset=(3, 0, 1))
     >>> coarse = coarser_scale(fine, (2, 2, 1))
     >>> coarse.key, coarse.size, coarse.voxel_offset
-    ('16_16_40', (4, 3, 5), (1, 0, 1))
+    ('16_16_40', (3, 3, 5), (1, 0, 1))
     """
     box = coarse_box(scale.bounds, factor)
     x, y, z = (r * f for r, f in zip(scale.resolution, factor, strict=True))
