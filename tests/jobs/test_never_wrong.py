@@ -432,6 +432,41 @@ def test_no_task_of_a_failed_write_runs_on(url, sharding):
     assert not list(Path(url).rglob(".*"))
 
 
+@pytest.mark.parametrize("sharding", [None, SPEC])
+def test_a_failed_write_returns_when_its_last_object_is_there(url, sharding, monkeypatch):
+    begun = threading.Event()
+    info = create_info(
+        size=SIZE, resolution=(8, 8, 40), data_type="uint8", chunk_size=(4, 4, 4), sharding=sharding
+    )
+    storage = type(write_info(url, info).location.storage)
+    put = storage.put
+
+    def slow(self, key, *args, **options):
+        begun.set()
+        time.sleep(0.15)
+        return put(self, key, *args, **options)
+
+    def block(values, block_id=None):
+        if block_id == (0, 0, 0):
+            begun.wait(10)
+            raise RuntimeError("on purpose")
+        return values
+
+    data = dask_array.ones(SIZE, dtype="u1", chunks=8)
+    data = data.map_blocks(block, dtype="u1", meta=np.empty((0, 0, 0), "u1"))
+    da = label(np.ones(SIZE, "u1")).copy(data=data)
+    monkeypatch.setattr(storage, "put", slow)
+    with (
+        set_options(write_budget_bytes=0),
+        dask.config.set(scheduler="threads", num_workers=4),
+        pytest.raises(RuntimeError, match="on purpose"),
+    ):
+        to_precomputed(da, url, region="auto", provenance=False)
+    left = files(Path(url))
+    time.sleep(0.6)
+    assert files(Path(url)) == left
+
+
 def test_alignment_is_still_an_error_of_ours(layer):
     with pytest.raises(AlignmentError):
         to_precomputed(constant(1, offset=(1, 0, 0)), layer, region="auto")
