@@ -247,8 +247,6 @@ def _new_scale(info: VolumeInfo, level: Described, layout: Layout) -> ScaleInfo:
     document = defaults | document
     if layout.encoding_options:
         document |= scale_members(encoding, layout.encoding_options)
-    if layout.sharding is not None:
-        document.pop("sharding", None)
     scale = make_scale(document)
     _try_encoding(info, scale)
     if layout.sharding is not None:
