@@ -291,6 +291,8 @@ def test_lossy_chunks_cut_by_a_box_are_named_or_refused(tmp_path):
     step = np.array([8, 8, 40])
     with pytest.raises(LayoutError, match="or cut by this box, jpeg would be decoded"):
         copy(source, tmp_path / "b", bbox=((0, 0, 0), step * 12))
+    with pytest.raises(LayoutError, match="or cut by this box, jpeg would be decoded"):
+        copy(source, tmp_path / "b", bbox=(step * 4, step * 16))
     copy(source, tmp_path / "b", bbox=((0, 0, 0), step * 8))
     copy(source, tmp_path / "c", bbox=((0, 0, 0), step * 12), encoding="jpeg")
 

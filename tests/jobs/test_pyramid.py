@@ -197,8 +197,10 @@ def test_resuming_adds_or_goes_on(tmp_path):
     before = [opened(url, mip).values for mip in range(3)]
     removed = sorted((tmp_path / "a" / "16_16_40").iterdir())[2]
     removed.unlink()
+    kept = {path: path.stat().st_ino for path in (tmp_path / "a").glob("*_*_*/*")}
     downsample(url, 2, resume=True, mip=0)
     assert removed.exists()
+    assert {path: path.stat().st_ino for path in kept} == kept
     with pytest.raises(LayoutError, match="sharding of scale '16_16_40'"):
         downsample(url, 2, resume=True, mip=0, sharding="auto")
     for mip in range(3):
