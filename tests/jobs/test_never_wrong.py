@@ -353,6 +353,7 @@ def test_words_for_wrong_labels(layer):
         to_precomputed(da.assign_coords(x=("x", da.x.values, {"units": ["nm"]})), layer, mode="w")
     da.encoding["precomputed"] = "x"
     da.attrs["precomputed_source"] = np.array([1, 2])
+    da.attrs["layer_type"] = np.array([1, 2])
     to_precomputed(da, layer, mode="w")
 
 

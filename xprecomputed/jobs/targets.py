@@ -211,10 +211,10 @@ def _layer_members(info: VolumeInfo | None) -> dict[str, Any]:
 
 
 def _type_of(level: Described) -> str:
-    named = level.remembered.get("type") or level.array.attrs.get("layer_type")
-    integers = level.array.dtype.kind in "biu"
-    if named == "image" or (named == "segmentation" and integers):
-        return str(named)
+    named = level.remembered.get("type", level.array.attrs.get("layer_type"))
+    possible = ("image", "segmentation") if level.array.dtype.kind in "biu" else ("image",)
+    if isinstance(named, str) and named in possible:
+        return named
     return default_type(level.data_type)
 
 
