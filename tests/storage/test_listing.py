@@ -53,17 +53,17 @@ def test_a_tree_is_deleted(place):
 @pytest.mark.parametrize("key", ["", ".", "a/", "a/..", "a/../b", "/a", "../sibling"])
 def test_a_tree_is_a_plain_key(tmp_path, key):
     # the root is a folder here: if this is ever broken it must not cost a disk
-    (tmp_path / "root" / "a" / "b").mkdir(parents=True)
+    (tmp_path / "tree" / "a" / "b").mkdir(parents=True)
     (tmp_path / "sibling").mkdir()
     for storage in (
-        LocalStorage(f"{tmp_path}/root/"),
+        LocalStorage(f"{tmp_path}/tree/"),
         FsspecStorage("memory://", "memory://", "root/"),
     ):
         with pytest.raises(
             ValueError, match="expected (the plain key of a folder|a relative path)|leads out of"
         ):
             storage.delete_tree(key)
-    assert (tmp_path / "root" / "a" / "b").is_dir()
+    assert (tmp_path / "tree" / "a" / "b").is_dir()
     assert (tmp_path / "sibling").is_dir()
 
 
