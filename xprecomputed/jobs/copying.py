@@ -12,7 +12,6 @@ import numpy as np
 from xprecomputed.errors import LayoutError, SourceError
 from xprecomputed.grid import Box, Triple
 from xprecomputed.jobs.describe import describe
-from xprecomputed.jobs.progress import run
 from xprecomputed.jobs.targets import LOSSY, Layout, plan_new
 from xprecomputed.jobs.writing import refuse_own_source
 from xprecomputed.metadata import ScaleInfo
@@ -20,8 +19,8 @@ from xprecomputed.parallel import run_bounded
 from xprecomputed.shard_format import pack_value
 from xprecomputed.storage import locate_url, workers_for
 from xprecomputed.store import PrecomputedStore, open_store
-from xprecomputed.store.changes import begin_layer, existing_info
-from xprecomputed.store.provenance import Provenance, append_provenance, provenance_step
+from xprecomputed.store.changes import existing_info
+from xprecomputed.store.provenance import Provenance, provenance_step
 from xprecomputed.store.toolbox import tiles
 from xprecomputed.volume import Piece, ScaleReader, ScaleWriter, check_compression
 from xprecomputed.volume.layout import Sharding
@@ -158,14 +157,16 @@ def copy(
         graph.add_array(array, writer, target.box.start)
     method = {"task": "copy", "source": store.url, "scales": [each.key for each in plan.scales]}
     step = provenance_step(provenance, method)
-    if plan.is_new:
-        begin_layer(location, plan.info, existing, replace=mode == "w")
-    append_provenance(location, step)
-    work = graph.delayed()
-    if not compute:
-        return work
-    graph.compute(lambda: run(work, progress))
-    return PrecomputedStore(location, plan.info)
+    return graph.carry_out(
+        location,
+        plan.info,
+        step,
+        existing=existing,
+        is_new=plan.is_new,
+        replace=mode == "w",
+        compute=compute,
+        progress=progress,
+    )
 
 
 def _mips(store: PrecomputedStore, mips: int | Sequence[int] | None) -> list[int]:

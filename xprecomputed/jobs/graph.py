@@ -8,7 +8,7 @@ from __future__ import annotations
 import os
 import threading
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import partial
 from itertools import pairwise
@@ -25,9 +25,13 @@ from xprecomputed.coords import AXES
 from xprecomputed.errors import StorageError
 from xprecomputed.grid import Box, Triple
 from xprecomputed.jobs.describe import Described
-from xprecomputed.metadata import ScaleInfo
+from xprecomputed.jobs.progress import run
+from xprecomputed.metadata import ScaleInfo, VolumeInfo
 from xprecomputed.options import get_options
 from xprecomputed.storage import Location
+from xprecomputed.store import PrecomputedStore
+from xprecomputed.store.changes import begin_layer
+from xprecomputed.store.provenance import append_provenance
 from xprecomputed.volume import (
     STAGING,
     Blocks,
@@ -287,15 +291,37 @@ class WriteGraph:
         lean = da.optimization.optimize(merged, [final])
         return Delayed(final, HighLevelGraph({final: dict(lean)}, {final: set()}))
 
-    def compute(self, work: Callable[[], Any]) -> Any:
-        """Run `work`; if it fails, none of its tasks runs on, and nothing waits beside shards."""
+    def carry_out(
+        self,
+        location: Location,
+        info: VolumeInfo,
+        step: Mapping[str, Any] | None,
+        *,
+        existing: VolumeInfo | None,
+        is_new: bool,
+        replace: bool = False,
+        compute: bool,
+        progress: bool | None,
+    ) -> PrecomputedStore | Delayed:
+        """Write ``info`` and provenance, then the data, or hand the Delayed out that does.
+
+        If the data cannot be written, no task of this graph runs on afterwards, and nothing
+        waits beside the shards.
+        """
+        work = self.delayed()  # whatever is wrong with the graph comes before any change
+        if is_new:
+            begin_layer(location, info, existing, replace=replace)
+        append_provenance(location, step)
+        if not compute:
+            return work
         try:
-            return work()
+            run(work, progress)
         except BaseException:
             _running.stop(self.token)
             for place in self.staging:
                 place.storage.delete_tree(place.key)
             raise
+        return PrecomputedStore(location, info)
 
     def _name(self, what: str) -> str:
         return f"{what}-{self.token}-{len(self.graphs)}"

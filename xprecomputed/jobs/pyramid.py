@@ -12,12 +12,11 @@ import numpy as np
 from xprecomputed.errors import LayoutError
 from xprecomputed.grid import Triple
 from xprecomputed.jobs.describe import describe
-from xprecomputed.jobs.progress import run
 from xprecomputed.jobs.targets import check_same_scale
 from xprecomputed.metadata import VolumeInfo
 from xprecomputed.store import PrecomputedStore, open_store
-from xprecomputed.store.changes import begin_layer, inserted
-from xprecomputed.store.provenance import Provenance, append_provenance, provenance_step
+from xprecomputed.store.changes import inserted
+from xprecomputed.store.provenance import Provenance, provenance_step
 from xprecomputed.volume import ScaleWriter, check_compression, default_method
 from xprecomputed.volume.downsampling import METHODS
 from xprecomputed.volume.layout import (
@@ -138,14 +137,15 @@ def downsample(
     keys = [info.scales[i].key for i, _ in pyramid]
     done = {"task": "downsample", "from": scale.key, "scales": keys}
     step = provenance_step(provenance, done)
-    if info is not store.info:
-        begin_layer(store.location, info, store.info, replace=False)
-    append_provenance(store.location, step)
-    work = graph.delayed()
-    if not compute:
-        return work
-    graph.compute(lambda: run(work, progress))
-    return PrecomputedStore(store.location, info)
+    return graph.carry_out(
+        store.location,
+        info,
+        step,
+        existing=store.info,
+        is_new=info is not store.info,
+        compute=compute,
+        progress=progress,
+    )
 
 
 def _first_mip(store: PrecomputedStore, mode: str) -> int:

@@ -18,13 +18,12 @@ from xprecomputed.errors import (
     SourceError,
 )
 from xprecomputed.jobs.describe import describe
-from xprecomputed.jobs.progress import run
 from xprecomputed.jobs.targets import Layout, Plan, plan_new, plan_region
 from xprecomputed.metadata import VolumeInfo
 from xprecomputed.storage import Location, locate_url
 from xprecomputed.store import PrecomputedStore
-from xprecomputed.store.changes import begin_layer, existing_info
-from xprecomputed.store.provenance import Provenance, append_provenance, provenance_step
+from xprecomputed.store.changes import existing_info
+from xprecomputed.store.provenance import Provenance, provenance_step
 from xprecomputed.volume import ScaleWriter, check_blocks, check_compression, default_method
 from xprecomputed.volume.downsampling import METHODS
 from xprecomputed.volume.layout import Downsample, Sharding
@@ -222,16 +221,18 @@ def to_precomputed(
     }
     graph = _graph(plan, location, options, downsample_method, align_chunks)
     step = provenance_step(provenance, _method(plan, mode))
-    if plan.is_new:
-        if existing is None:
-            _warn_of_absent(location, plan.info)
-        begin_layer(location, plan.info, existing, replace=mode == "w")
-    append_provenance(location, step)
-    work = graph.delayed()
-    if not compute:
-        return work
-    graph.compute(lambda: run(work, progress))
-    return PrecomputedStore(location, plan.info)
+    if existing is None:
+        _warn_of_absent(location, plan.info)
+    return graph.carry_out(
+        location,
+        plan.info,
+        step,
+        existing=existing,
+        is_new=plan.is_new,
+        replace=mode == "w",
+        compute=compute,
+        progress=progress,
+    )
 
 
 def _check_arguments(
