@@ -12,6 +12,7 @@
     │   └── ChunkMissingError
     ├── AccessDeniedError (PermissionError)    the object may exist; credentials are wrong
     ├── StorageError (OSError)                 the request failed; trying again may help
+    │   └── ConflictError                      somebody else replaced the object meanwhile
     ├── CorruptDataError (ValueError)          the bytes are there and are not what they should be
     ├── MissingDependencyError (ImportError)   install the named package
     ├── CoordinateError (ValueError)           the labels do not lie on a voxel grid
@@ -34,6 +35,7 @@ __all__ = [
     "AccessDeniedError",
     "AlignmentError",
     "ChunkMissingError",
+    "ConflictError",
     "CoordinateError",
     "CorruptDataError",
     "DataTypeError",
@@ -105,6 +107,10 @@ class AccessDeniedError(PrecomputedError, PermissionError):
 
 class StorageError(PrecomputedError, OSError):
     """The request failed (I/O error, timeout, broken connection); nothing is known."""
+
+
+class ConflictError(StorageError):
+    """Somebody else replaced the object while it was read or changed; do it again."""
 
 
 class CorruptDataError(PrecomputedError, ValueError):

@@ -39,7 +39,8 @@ def get(location, name, **kwargs):
 
 
 def get_range(location, name, start, stop):
-    return location.storage.get_range(location.child(name).key, start, stop)
+    found = location.storage.get_range(location.child(name).key, start, stop)
+    return None if found is None else found.data
 
 
 def test_a_stored_object(place):
@@ -103,6 +104,7 @@ def test_fingerprints_change_with_the_object(place):
     assert location.storage.fingerprint(key) is None
     put("a", b"1")
     first = location.storage.fingerprint(key)
+    assert location.storage.get_range(key, 0, 1).version == first
     put("a", b"22")
     assert first != location.storage.fingerprint(key)
     assert first is not None
@@ -217,6 +219,9 @@ def test_files_beyond_what_one_system_call_reads(tmp_path, monkeypatch):
 class Failing:
     def __init__(self, error):
         self.error = error
+
+    def info(self, path):
+        raise FileNotFoundError(path)
 
     def cat_file(self, path, start=None, end=None):
         if isinstance(self.error, Exception):

@@ -1,6 +1,6 @@
 """URL to objects, behind one small interface; many values out of shards."""
 
-from xprecomputed.storage.base import Blob, Entry, Location, Storage, resolve
+from xprecomputed.storage.base import Blob, Entry, Location, Storage, Unchanged, resolve
 from xprecomputed.storage.cache import index_cache
 from xprecomputed.storage.fsspec import FsspecStorage
 from xprecomputed.storage.local import LocalStorage
@@ -16,6 +16,7 @@ __all__ = [
     "Location",
     "ShardedValues",
     "Storage",
+    "Unchanged",
     "index_cache",
     "is_explicit",
     "locate_url",

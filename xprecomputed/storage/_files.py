@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import stat
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 
@@ -98,8 +99,8 @@ def remove_tree(path: str) -> None:
                 raise StorageError(
                     f"{path}: a link to {os.readlink(path)}, through which nothing is deleted"
                 )
-            if not os.path.isdir(path):
-                raise StorageError(f"{path}: not a folder, so nothing is deleted")
             # somebody else may be deleting the same
             with suppress(FileNotFoundError):
+                if not stat.S_ISDIR(os.stat(path).st_mode):
+                    raise StorageError(f"{path}: not a folder, so nothing is deleted")
                 shutil.rmtree(path)

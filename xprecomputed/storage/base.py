@@ -11,9 +11,10 @@ suffix: its *variants*. The plain one is read first; a write leaves one of them.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Hashable, Iterable, Iterator
+from collections.abc import Callable, Hashable, Iterable, Iterator
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from typing import TypeVar
 
 from xprecomputed.codecs import SUFFIXES, Bytes
 from xprecomputed.errors import InvalidURLError, StorageError, UnsupportedEncodingError
@@ -25,11 +26,14 @@ __all__ = [
     "Entry",
     "Location",
     "Storage",
+    "Unchanged",
     "check_folder_key",
     "resolve",
     "suffix_of",
     "without_suffix",
 ]
+
+T = TypeVar("T")
 
 #: Suffixes of the variants of an object and their compression, in the order of reading.
 VARIANTS: dict[str, str | None] = {"": None, **SUFFIXES}
@@ -39,18 +43,34 @@ LAST_READ_FIRST = tuple(reversed(VARIANTS))
 
 @dataclass(frozen=True, slots=True)
 class Blob:
-    """A whole object.
+    """An object, or a range of it.
 
     Parameters
     ----------
     data : bytes
         As stored.
     encoding : {"gzip", "br", "zstd"} or None
-        The compression around it, as a suffix or a header declares it.
+        The compression around the object, as a suffix or a header declares it.
+    version : hashable or None
+        Differs between two objects that had the same key; None where the store does not tell.
     """
 
     data: bytes
     encoding: str | None = None
+    version: Hashable = field(default=None, compare=False, repr=False)
+
+
+@dataclass(frozen=True, slots=True)
+class Unchanged:
+    """The condition of a write: the object is still the one of this version.
+
+    Parameters
+    ----------
+    version : hashable or None
+        That of `Blob`; None: there was no object.
+    """
+
+    version: Hashable
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,7 +136,7 @@ class Storage(ABC):
         """
 
     @abstractmethod
-    def get_range(self, key: str, start: int, stop: int) -> bytes | None:
+    def get_range(self, key: str, start: int, stop: int) -> Blob | None:
         """Bytes ``[start, stop)`` of an object, fewer where it ends before, None if missing.
 
         Raises
@@ -130,9 +150,13 @@ class Storage(ABC):
         return f"{scheme}://{rest.strip('/')}"
 
     def fingerprint(self, key: str) -> Hashable:
-        """A value that changes when the object is replaced, where that costs no request."""
+        """The `Blob.version` of an object, where asking costs no request; else None."""
         del key
         return None
+
+    def forget(self, key: str) -> None:
+        """Drop what is remembered of an object, where something is."""
+        del key
 
     def size(self, key: str) -> int | None:
         """Stored bytes of an object, None where there is none: the cheapest way to ask.
@@ -163,6 +187,7 @@ class Storage(ABC):
         *,
         encoding: str | None = None,
         cache_control: str | None = None,
+        only_if: Unchanged | None = None,
     ) -> None:
         """Store one object: it is replaced whole, or stays as it was.
 
@@ -176,16 +201,22 @@ class Storage(ABC):
             The compression that is already around `data`.
         cache_control : str, optional
             HTTP's header of that name; nothing where there are no headers.
+        only_if : Unchanged, optional
+            As `update` hands it over.
 
         Raises
         ------
         UnsupportedEncodingError
             The compression is unknown, or cannot be declared here.
+        ConflictError
+            The condition does not hold.
         AccessDeniedError, StorageError
         """
         raise StorageError(f"{self.url}{key}: this storage is read-only")
 
-    def put_parts(self, key: str, parts: Iterable[Bytes]) -> None:
+    def put_parts(
+        self, key: str, parts: Iterable[Bytes], *, only_if: Unchanged | None = None
+    ) -> None:
         """Store one object that is never whole in memory, as `put` does otherwise.
 
         Parameters
@@ -194,10 +225,12 @@ class Storage(ABC):
         parts : iterable of bytes or memoryview
             Drawn from while it is written; what it raises ends the write, passes through and
             leaves the object as it was.
+        only_if : Unchanged, optional
+            As `update` hands it over; the object is whole in memory then.
 
         Raises
         ------
-        AccessDeniedError, StorageError
+        ConflictError, AccessDeniedError, StorageError
         """
         raise StorageError(f"{self.url}{key}: this storage is read-only")
 
@@ -222,6 +255,40 @@ class Storage(ABC):
         AccessDeniedError
         """
         raise StorageError(f"{self.url}{key}: this storage is read-only")
+
+    @property
+    def has_headers(self) -> bool:
+        """Whether an object's compression is told by a header, not by the name."""
+        return False
+
+    @property
+    def can_update(self) -> bool:
+        """Whether `update` can keep writers apart."""
+        return self.has_locks
+
+    def update(self, key: str, work: Callable[[Unchanged | None], T]) -> T:
+        """Read, change and write an object as if nobody else did so meanwhile.
+
+        Parameters
+        ----------
+        key : str
+        work : callable
+            Hands what it is given to `put` or `put_parts` as ``only_if``, and can be repeated:
+            it is where somebody else was faster. Given None, it is alone, and may `delete` too.
+
+        Returns
+        -------
+        What `work` returns.
+
+        Raises
+        ------
+        ConflictError
+            Others were faster again and again.
+        StorageError
+            Writers cannot be kept apart here, see `can_update`.
+        """
+        with self.exclusive(key):
+            return work(None)
 
     @property
     def has_locks(self) -> bool:

@@ -24,6 +24,7 @@ from xprecomputed.storage.base import (
     Blob,
     Entry,
     Storage,
+    Unchanged,
     check_folder_key,
     suffix_of,
     without_suffix,
@@ -98,7 +99,8 @@ class FsspecStorage(Storage):
         record_request(self.shown + key, 0)
         return None
 
-    def get_range(self, key: str, start: int, stop: int) -> bytes | None:  # noqa: D102
+    def get_range(self, key: str, start: int, stop: int) -> Blob | None:  # noqa: D102
+        version = self.fingerprint(key)
         data = self._ask(key, start, stop)
         record_request(self.shown + key, len(data or b""))
         if data is not None and len(data) > stop - start:
@@ -106,7 +108,11 @@ class FsspecStorage(Storage):
                 f"{self.shown}{key}: asked for bytes {start} to {stop}, the server sent "
                 f"{len(data)} bytes: it ignores Range, so shards cannot be read from it"
             )
-        return data
+        if data is None:
+            return None
+        if self.fingerprint(key) != version:
+            version = object()  # replaced meanwhile: equal to no other
+        return Blob(data, version=version)
 
     def fingerprint(self, key: str) -> Hashable:  # noqa: D102
         if self._protocol != "memory":
@@ -160,7 +166,9 @@ class FsspecStorage(Storage):
         *,
         encoding: str | None = None,
         cache_control: str | None = None,
+        only_if: Unchanged | None = None,
     ) -> None:
+        del only_if  # memory has locks, others no conditions
         address = self.shown + key
         suffix = suffix_of(encoding, address)
         fs = self._to_write(address)
@@ -177,7 +185,10 @@ class FsspecStorage(Storage):
         self._remove_others(fs, key, suffix)
         record_request(address, memoryview(data).nbytes)
 
-    def put_parts(self, key: str, parts: Iterable[Bytes]) -> None:  # noqa: D102
+    def put_parts(  # noqa: D102
+        self, key: str, parts: Iterable[Bytes], *, only_if: Unchanged | None = None
+    ) -> None:
+        del only_if
         address = self.shown + key
         fs = self._to_write(address)
         if self._in_memory:

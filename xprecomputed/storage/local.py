@@ -33,6 +33,7 @@ from xprecomputed.storage.base import (
     Blob,
     Entry,
     Storage,
+    Unchanged,
     check_folder_key,
     suffix_of,
     without_suffix,
@@ -79,21 +80,21 @@ class LocalStorage(Storage):
         path = self.root + key
         while True:
             for suffix, encoding in VARIANTS.items():
-                data = self._read(path + suffix, 0, None, max_bytes)
-                if data is not None:
+                found = self._read(path + suffix, 0, None, max_bytes)
+                if found is not None:
                     if not suffix:
                         self._warn_of_variants(path)
-                    record_request(path, len(data))
-                    return Blob(data, encoding)
+                    record_request(path, len(found.data))
+                    return Blob(found.data, encoding, found.version)
             if not self._came_up(path):
                 record_request(path, 0)
                 return None
 
-    def get_range(self, key: str, start: int, stop: int) -> bytes | None:  # noqa: D102
+    def get_range(self, key: str, start: int, stop: int) -> Blob | None:  # noqa: D102
         path = self.root + key
-        data = self._read(path, start, stop, None)
-        record_request(path, len(data or b""))
-        if data is None:
+        found = self._read(path, start, stop, None)
+        record_request(path, 0 if found is None else len(found.data))
+        if found is None:
             self._came_up(path)
             for suffix, encoding in SUFFIXES.items():
                 if os.path.exists(path + suffix):
@@ -101,7 +102,7 @@ class LocalStorage(Storage):
                         f"{path}{suffix}: the whole file is compressed with {encoding}, so its "
                         f"ranges cannot be read; decompress it to {os.path.basename(path)}"
                     )
-        return data
+        return found
 
     def identity(self, key: str) -> str:  # noqa: D102
         return "file://" + os.path.realpath(self.root + key).strip("/")
@@ -109,10 +110,9 @@ class LocalStorage(Storage):
     def fingerprint(self, key: str) -> Hashable:
         """Inode, size and time of change."""
         try:
-            found = os.stat(self.root + key)
+            return _version(os.stat(self.root + key))
         except OSError:
             return None
-        return found.st_ino, found.st_size, found.st_mtime_ns
 
     def size(self, key: str) -> int | None:  # noqa: D102
         path = self.root + key
@@ -153,8 +153,9 @@ class LocalStorage(Storage):
         *,
         encoding: str | None = None,
         cache_control: str | None = None,
+        only_if: Unchanged | None = None,
     ) -> None:
-        del cache_control  # files have no headers
+        del cache_control, only_if  # files have no headers, and locks instead of conditions
         path = self.root + key
         suffix = suffix_of(encoding, path)
         with replacing(path + suffix) as write:
@@ -162,7 +163,10 @@ class LocalStorage(Storage):
         self._remove_others(path, suffix)
         record_request(path, memoryview(data).nbytes)
 
-    def put_parts(self, key: str, parts: Iterable[Bytes]) -> None:  # noqa: D102
+    def put_parts(  # noqa: D102
+        self, key: str, parts: Iterable[Bytes], *, only_if: Unchanged | None = None
+    ) -> None:
+        del only_if
         path = self.root + key
         nbytes = 0
         with replacing(path) as write:
@@ -215,7 +219,7 @@ class LocalStorage(Storage):
             return None
         return found.st_size if stat.S_ISREG(found.st_mode) else None
 
-    def _read(self, path: str, start: int, stop: int | None, max_bytes: int | None) -> bytes | None:
+    def _read(self, path: str, start: int, stop: int | None, max_bytes: int | None) -> Blob | None:
         try:
             handle = os.open(path, FLAGS)
         except (FileNotFoundError, NotADirectoryError):
@@ -234,7 +238,7 @@ class LocalStorage(Storage):
                 raise CorruptDataError(
                     f"{path}: {stop - start} bytes, at most {max_bytes} can be valid"
                 )
-            return _read_all(handle, start, stop)
+            return Blob(_read_all(handle, start, stop), version=_version(found))
         except OSError as error:
             if isinstance(error, StorageError):
                 raise
@@ -269,6 +273,10 @@ def _refuse_dangling(path: str) -> NoReturn:
     with explained(path):
         target = os.readlink(path)
     raise StorageError(f"{path}: a link to {target}, which is not there") from None
+
+
+def _version(found: os.stat_result) -> Hashable:
+    return found.st_ino, found.st_size, found.st_mtime_ns
 
 
 def _read_all(handle: int, start: int, stop: int) -> bytes:

@@ -2,19 +2,23 @@
 
 One batch costs one request per shard index, one per minishard index and one per coalesced
 range of values; indexes stay in a byte-bounded cache. Fact: format reference 4.3.
+
+A shard may be replaced at any time, and the index of the old file with the bytes of the new
+one would pass for data. So every answer carries the version of the file that it came from, and
+answers of two versions are never put together. Where the store tells no versions, nothing can.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Hashable, Iterator
-from dataclasses import dataclass
-from typing import NamedTuple
+from dataclasses import dataclass, replace
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from xprecomputed.codecs import Bytes, decompress
-from xprecomputed.errors import CorruptDataError, StorageError
+from xprecomputed.errors import ConflictError, CorruptDataError
 from xprecomputed.metadata import ShardingSpec
 from xprecomputed.options import get_options
 from xprecomputed.parallel import run_bounded
@@ -26,6 +30,12 @@ __all__ = ["Deliver", "Found", "ShardedValues", "workers_for"]
 
 #: Called with the position of a key in the batch and its stored value, or None if absent.
 Deliver = Callable[[int, Bytes | None], None]
+
+#: Attempts at a shard that others replace again and again.
+ATTEMPTS = 5
+
+#: The version of what came from two versions of a file.
+_TORN: Hashable = ("torn",)
 
 #: A shard index up to this size is read whole and kept; of a larger one only what is needed.
 WHOLE_INDEX_BYTES = 1 << 20
@@ -58,6 +68,17 @@ class _Fetch:
     start: int
     stop: int
     values: list[_Value]
+    version: Hashable
+
+
+@dataclass(frozen=True, slots=True)
+class _Index:
+    """Bytes of a shard index, or a minishard index, and the version of the file."""
+
+    content: Any
+    version: Hashable
+    #: it may be older than the file: it was remembered, and asking would cost a request
+    doubtful: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,7 +91,7 @@ class Found:
     starts, stops : ndarray of int64
         The file range; -1 where there is no value.
     versions : dict
-        Fingerprints of the shards when their indexes were read.
+        Of the files that the indexes of the shards came from.
     """
 
     shards: NDArray[np.uint64]
@@ -120,70 +141,123 @@ class ShardedValues:
         CorruptDataError, AccessDeniedError, StorageError
         """
         threads = get_options().decode_threads
-        found = self.find(keys)
-        values: dict[int, list[_Value]] = {}
-        for position, (shard, start, stop) in enumerate(
-            zip(found.shards.tolist(), found.starts.tolist(), found.stops.tolist(), strict=True)
-        ):
-            if start < 0:
+        left = np.arange(len(keys))
+        anew: frozenset[int] = frozenset()
+        for _ in range(ATTEMPTS):
+            found = self.find(keys[left], anew)
+            for position in left[found.starts < 0].tolist():
                 deliver(position, None)
-            else:
-                value = _Value(position, start, stop)
-                self._check_range(shard, value, max_value_bytes)
-                values.setdefault(shard, []).append(value)
-        run_bounded(
-            _coalesce(values),
-            lambda fetch: self._fetch(fetch, deliver, max_value_bytes),
-            workers=workers_for(self.directory),
-            cost=lambda fetch: (
-                fetch.stop - fetch.start + held_bytes * min(len(fetch.values), threads)
-            ),
-        )
-        # an index of the file before and values of the one after could pass for data
-        if self._versions(found.shards) != found.versions:
-            raise StorageError(
-                f"{self.directory.url}: a shard was replaced while it was read; read again"
+            replaced: list[_Fetch] = []
+            run_bounded(
+                self._fetches(found, left, max_value_bytes),
+                lambda fetch: self._fetch(fetch, deliver, max_value_bytes, replaced),  # noqa: B023
+                workers=workers_for(self.directory),
+                cost=lambda fetch: (
+                    fetch.stop - fetch.start + held_bytes * min(len(fetch.values), threads)
+                ),
             )
+            if not replaced:
+                return
+            left = np.array([value.position for fetch in replaced for value in fetch.values])
+            anew = frozenset(fetch.shard for fetch in replaced)
+        raise self._replaced(min(anew))
 
-    def find(self, keys: NDArray[np.uint64]) -> Found:
+    def _fetches(
+        self, found: Found, positions: NDArray[np.int64], max_value_bytes: int
+    ) -> Iterator[_Fetch]:
+        """The requests for the values that were found; each has its position in the batch."""
+        most = max_value_bytes + (max_value_bytes >> 4) + 4096  # gzip adds a little
+        values: dict[int, list[_Value]] = {}
+        for at in np.flatnonzero(found.starts >= 0).tolist():
+            shard = int(found.shards[at])
+            value = _Value(int(positions[at]), int(found.starts[at]), int(found.stops[at]))
+            if value.stop - value.start > most:
+                raise CorruptDataError(
+                    f"{self._url(shard_name(self.spec, shard))}: a value of "
+                    f"{value.stop - value.start} bytes, at most {most} can be valid"
+                )
+            values.setdefault(shard, []).append(value)
+        return _coalesce(values, found.versions)
+
+    def find(self, keys: NDArray[np.uint64], anew: frozenset[int] = frozenset()) -> Found:
         """Where the values of keys lie; reads indexes only.
+
+        Parameters
+        ----------
+        keys : ndarray of uint64, shape (N,)
+        anew : set of int
+            Shards whose indexes are read, whatever is remembered.
 
         Raises
         ------
         CorruptDataError, AccessDeniedError, StorageError
         """
+        for _ in range(ATTEMPTS):
+            found, doubtful = self._find(keys, anew)
+            torn = [shard for shard, version in found.versions.items() if version is _TORN]
+            # that there is no value is believed of an index that was just read, only
+            absent = doubtful.intersection(found.shards[found.starts < 0].tolist())
+            if not torn and not absent:
+                return found
+            anew = frozenset([*torn, *absent])
+        raise self._replaced(min(anew))
+
+    def _find(self, keys: NDArray[np.uint64], anew: frozenset[int]) -> tuple[Found, set[int]]:
+        """Places of keys, and the shards whose indexes may be out of date.
+
+        Indexes of the shards `anew` are read, whatever is remembered.
+        """
         places = locate(self.spec, keys)
         groups = _group(places.shards, places.minishards)
-        versions = self._versions(places.shards)
-        indexes = self._minishard_indexes(list(groups), workers_for(self.directory))
+        for shard in anew:  # by a cache in front of the store as well
+            self.directory.storage.forget(self._key(shard_name(self.spec, shard)))
+        indexes = self._minishard_indexes(list(groups), workers_for(self.directory), anew)
         starts = np.full(len(keys), -1, np.int64)
         stops = starts.copy()
+        versions: dict[int, Hashable] = {}
+        doubtful: set[int] = set()
         for minishard, positions in groups.items():
             index = indexes[minishard]
-            if index is not None:
-                at = index.find(keys[positions])
+            if index is None:
+                continue
+            if versions.setdefault(minishard.shard, index.version) != index.version:
+                versions[minishard.shard] = _TORN
+            if index.doubtful:
+                doubtful.add(minishard.shard)
+            if index.content is not None:
+                at = index.content.find(keys[positions])
                 there = positions[at >= 0]
-                starts[there], stops[there] = index.starts[at[at >= 0]], index.stops[at[at >= 0]]
-        return Found(places.shards, starts, stops, versions)
+                starts[there] = index.content.starts[at[at >= 0]]
+                stops[there] = index.content.stops[at[at >= 0]]
+        return Found(places.shards, starts, stops, versions), doubtful
+
+    def _replaced(self, shard: int) -> ConflictError:
+        return ConflictError(
+            f"{self._url(shard_name(self.spec, shard))}: the shard was replaced or removed while "
+            "it was read; read again"
+        )
 
     def stored(self, found: Found, position: int) -> bytes:
-        """One value as stored, before ``data_encoding`` is undone; of those that were found."""
-        name = shard_name(self.spec, int(found.shards[position]))
+        """One value as stored, before ``data_encoding`` is undone; of those that were found.
+
+        Raises
+        ------
+        ConflictError
+            The shard was replaced since.
+        CorruptDataError, AccessDeniedError, StorageError
+        """
+        shard = int(found.shards[position])
         start, stop = int(found.starts[position]), int(found.stops[position])
-        return self._exact_range(self._key(name), start, stop, f"{self._url(name)}: values")
+        data = self._exact_range(shard, start, stop, "values", found.versions[shard])
+        if data is None:
+            raise self._replaced(shard)
+        return data
 
     def place_of(self, key: int) -> str:
         """Where a key should be, for messages."""
         places = locate(self.spec, np.array([key], np.uint64))
         name = shard_name(self.spec, int(places.shards[0]))
         return f"{self._url(name)}, minishard {int(places.minishards[0])}, key {key}"
-
-    def _versions(self, shards: NDArray[np.uint64]) -> dict[int, Hashable]:
-        fingerprint = self.directory.storage.fingerprint
-        return {
-            shard: fingerprint(self._key(shard_name(self.spec, shard)))
-            for shard in np.unique(shards).tolist()
-        }
 
     def _url(self, name: str) -> str:
         return f"{self.directory.url}/{name}"
@@ -192,52 +266,50 @@ class ShardedValues:
         return self.directory.child(name).key
 
     def _minishard_indexes(
-        self, minishards: list[_Minishard], workers: int
-    ) -> dict[_Minishard, MinishardIndex | None]:
+        self, minishards: list[_Minishard], workers: int, anew: frozenset[int]
+    ) -> dict[_Minishard, _Index | None]:
+        """The index of each; one without content is empty, None: there is no such shard."""
         by_shard: dict[int, list[int]] = {}
         for minishard in minishards:
             by_shard.setdefault(minishard.shard, []).append(minishard.number)
-        ranges: dict[_Minishard, tuple[int, int] | None] = {}
-        indexes: dict[_Minishard, MinishardIndex | None] = {}
+        ranges: dict[_Minishard, _Index] = {}
+        indexes: dict[_Minishard, _Index | None] = {}
 
         def find_ranges(shard: int) -> None:
-            found = self._index_ranges(shard, by_shard[shard])
-            for number in by_shard[shard]:
-                ranges[_Minishard(shard, number)] = found.get(number)
+            for number, found in self._index_ranges(shard, by_shard[shard], anew).items():
+                ranges[_Minishard(shard, number)] = found
 
         def load(minishard: _Minishard) -> None:
-            place = ranges[minishard]
-            indexes[minishard] = None if place is None else self._load_index(minishard, *place)
+            place = ranges.get(minishard)
+            if place is None or place.content is None:
+                indexes[minishard] = place
+            else:
+                indexes[minishard] = self._load_index(minishard, place, anew)
 
         run_bounded(by_shard, find_ranges, workers=min(workers, len(by_shard)))
         run_bounded(minishards, load, workers=min(workers, len(minishards)))
         return indexes
 
-    def _index_ranges(self, shard: int, numbers: list[int]) -> dict[int, tuple[int, int] | None]:
+    def _index_ranges(
+        self, shard: int, numbers: list[int], anew: frozenset[int]
+    ) -> dict[int, _Index]:
         """File ranges of the indexes of some minishards; empty where the shard is absent."""
-        name = shard_name(self.spec, shard)
         whole = self.spec.shard_index_bytes
+        spans = [(number, number) for number in numbers]  # of a huge index only what is needed
         if whole <= WHOLE_INDEX_BYTES:
-            first, last = 0, (1 << self.spec.minishard_bits) - 1
-        else:
-            first, last = min(numbers), max(numbers)
-            if 16 * (last - first + 1) > WHOLE_INDEX_BYTES:
-                return self._scattered_ranges(shard, numbers)
-        data = self._index_bytes(name, 16 * first, 16 * (last + 1))
-        if data is None:
-            return {}
-        return {number: self._range(name, data, number - first) for number in numbers}
-
-    def _scattered_ranges(
-        self, shard: int, numbers: list[int]
-    ) -> dict[int, tuple[int, int] | None]:
+            spans = [(0, (1 << self.spec.minishard_bits) - 1)]
+        elif 16 * (max(numbers) - min(numbers) + 1) <= WHOLE_INDEX_BYTES:
+            spans = [(min(numbers), max(numbers))]
         name = shard_name(self.spec, shard)
-        found: dict[int, tuple[int, int] | None] = {}
-        for number in numbers:
-            data = self._index_bytes(name, 16 * number, 16 * (number + 1))
-            if data is None:
+        found: dict[int, _Index] = {}
+        for first, last in spans:
+            index = self._index_bytes(shard, 16 * first, 16 * (last + 1), anew)
+            if index is None:
                 return {}
-            found[number] = self._range(name, data, 0)
+            for number in numbers:
+                if first <= number <= last:
+                    place = self._range(name, index.content, number - first)
+                    found[number] = replace(index, content=place)
         return found
 
     def _range(self, name: str, data: bytes, entry: int) -> tuple[int, int] | None:
@@ -246,71 +318,86 @@ class ShardedValues:
         except CorruptDataError as error:
             raise CorruptDataError(f"{self._url(name)}: {error}") from None
 
-    def _index_bytes(self, name: str, start: int, stop: int) -> bytes | None:
-        key = self._key(name)
-        version = self.directory.storage.fingerprint(key)
-        cached = (self.directory, name, version, start, stop)
-        data: bytes | None = index_cache.get(cached)
-        if data is None:
-            data = self.directory.storage.get_range(key, start, stop)
-            if data is None:
+    def _index_bytes(
+        self, shard: int, start: int, stop: int, anew: frozenset[int]
+    ) -> _Index | None:
+        name = shard_name(self.spec, shard)
+        cached = (self.directory, name, start, stop)
+        index = self._remembered(cached, shard, anew)
+        if index is None:
+            blob = self.directory.storage.get_range(self._key(name), start, stop)
+            if blob is None:
                 return None
-            if len(data) != stop - start:
+            if len(blob.data) != stop - start:
                 raise CorruptDataError(
                     f"{self._url(name)}: the file ends inside its shard index, which is "
-                    f"{self.spec.shard_index_bytes} bytes long ({len(data)} of bytes {start} to "
-                    f"{stop} are there)"
+                    f"{self.spec.shard_index_bytes} bytes long ({len(blob.data)} of bytes {start} "
+                    f"to {stop} are there)"
                 )
-            index_cache.put(cached, data, len(data))
-        return data
+            index = _Index(blob.data, blob.version)
+            index_cache.put(cached, index, len(blob.data))
+        return index
 
-    def _load_index(self, minishard: _Minishard, start: int, stop: int) -> MinishardIndex:
+    def _remembered(self, cached: Hashable, shard: int, anew: frozenset[int]) -> _Index | None:
+        """What the cache holds, if the file is still the same, as far as that is known."""
+        index: _Index | None = index_cache.get(cached)
+        if index is None or shard in anew:
+            return None
+        key = self._key(shard_name(self.spec, shard))
+        now = self.directory.storage.fingerprint(key)
+        if now is None:
+            return replace(index, doubtful=True)
+        return index if now == index.version else None
+
+    def _load_index(self, minishard: _Minishard, place: _Index, anew: frozenset[int]) -> _Index:
+        start, stop = place.content
         name = shard_name(self.spec, minishard.shard)
-        key = self._key(name)
-        version = self.directory.storage.fingerprint(key)
-        cached = (self.directory, name, version, self.spec.minishard_index_encoding, start, stop)
-        index: MinishardIndex | None = index_cache.get(cached)
-        if index is None:
-            place = f"{self._url(name)}: index of minishard {minishard.number}"
+        cached = (self.directory, name, self.spec.minishard_index_encoding, start, stop)
+        index = self._remembered(cached, minishard.shard, anew)
+        if index is None or index.version != place.version:
+            where = f"index of minishard {minishard.number}"
             limit = 24 * self.max_entries
             if stop - start > limit + (limit >> 4) + 4096:  # gzip adds a little
                 raise CorruptDataError(
-                    f"{place}: {stop - start} bytes, at most {limit} can be valid"
+                    f"{self._url(name)}: {where}: {stop - start} bytes, at most {limit} can be "
+                    "valid"
                 )
-            data = self._exact_range(key, start, stop, place)
+            data = self._exact_range(minishard.shard, start, stop, where, place.version)
+            if data is None:
+                return _Index(None, _TORN)
             try:
                 if self.spec.minishard_index_encoding == "gzip":
                     data = decompress(data, "gzip", limit)
-                index = MinishardIndex.parse(data, self.spec)
+                content = MinishardIndex.parse(data, self.spec)
             except CorruptDataError as error:
-                raise CorruptDataError(f"{place}: {error}") from None
-            index_cache.put(cached, index, index.nbytes)
+                raise CorruptDataError(f"{self._url(name)}: {where}: {error}") from None
+            index = replace(place, content=content)
+            index_cache.put(cached, index, content.nbytes)
         return index
 
-    def _exact_range(self, key: str, start: int, stop: int, place: str) -> bytes:
-        data = self.directory.storage.get_range(key, start, stop)
+    def _exact_range(
+        self, shard: int, start: int, stop: int, what: str, version: Hashable
+    ) -> bytes | None:
+        """A range of the file of that version; None if that is no more there."""
+        name = shard_name(self.spec, shard)
+        blob = self.directory.storage.get_range(self._key(name), start, stop)
+        if blob is None or blob.version != version:
+            return None
+        if len(blob.data) != stop - start:
+            raise CorruptDataError(
+                f"{self._url(name)}: {what}: bytes {start} to {stop} reach beyond the end of the "
+                f"file ({len(blob.data)} of {stop - start} are there)"
+            )
+        return blob.data
+
+    def _fetch(
+        self, fetch: _Fetch, deliver: Deliver, max_value_bytes: int, replaced: list[_Fetch]
+    ) -> None:
+        data = self._exact_range(fetch.shard, fetch.start, fetch.stop, "values", fetch.version)
         if data is None:
-            raise CorruptDataError(f"{place}: the shard disappeared while it was read")
-        if len(data) != stop - start:
-            raise CorruptDataError(
-                f"{place}: bytes {start} to {stop} reach beyond the end of the file "
-                f"({len(data)} of {stop - start} are there)"
-            )
-        return data
-
-    def _check_range(self, shard: int, value: _Value, max_value_bytes: int) -> None:
-        most = max_value_bytes + (max_value_bytes >> 4) + 4096  # gzip adds a little
-        if value.stop - value.start > most:
-            raise CorruptDataError(
-                f"{self._url(shard_name(self.spec, shard))}: a value of "
-                f"{value.stop - value.start} bytes, at most {most} can be valid"
-            )
-
-    def _fetch(self, fetch: _Fetch, deliver: Deliver, max_value_bytes: int) -> None:
+            replaced.append(fetch)
+            return
         name = shard_name(self.spec, fetch.shard)
-        data = self._exact_range(
-            self._key(name), fetch.start, fetch.stop, f"{self._url(name)}: values"
-        )
         view = memoryview(data)
 
         def unpack(value: _Value) -> None:
@@ -343,7 +430,7 @@ def _group(
     }
 
 
-def _coalesce(values: dict[int, list[_Value]]) -> Iterator[_Fetch]:
+def _coalesce(values: dict[int, list[_Value]], versions: dict[int, Hashable]) -> Iterator[_Fetch]:
     """Join values of a shard that lie close together into one request."""
     options = get_options()
     for shard, members in values.items():
@@ -354,9 +441,9 @@ def _coalesce(values: dict[int, list[_Value]]) -> Iterator[_Fetch]:
             near = value.start - stop <= options.coalesce_gap_bytes
             small = joined and value.stop - joined[0].start <= options.coalesce_max_bytes
             if joined and not (near and small):
-                yield _Fetch(shard, joined[0].start, stop, joined)
+                yield _Fetch(shard, joined[0].start, stop, joined, versions[shard])
                 joined = []
             stop = max(stop, value.stop) if joined else value.stop
             joined.append(value)
         if joined:
-            yield _Fetch(shard, joined[0].start, stop, joined)
+            yield _Fetch(shard, joined[0].start, stop, joined, versions[shard])

@@ -6,14 +6,13 @@ import json
 import math
 import os
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
-from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
 from xprecomputed.codecs import codec_for
 from xprecomputed.errors import InvalidURLError, LayerExistsError, LayoutError, StorageError
 from xprecomputed.metadata import ScaleInfo, VolumeInfo
-from xprecomputed.storage import Location, index_cache, locate_url, resolve
+from xprecomputed.storage import Location, Unchanged, index_cache, locate_url, resolve
 from xprecomputed.store.opening import PrecomputedStore, read_info
 from xprecomputed.volume.layout import (
     Sharding,
@@ -30,10 +29,12 @@ __all__ = [
     "drop_scale",
     "existing_info",
     "inserted",
-    "only_writer",
     "remove_scales",
+    "update_info",
     "write_info",
 ]
+
+T = TypeVar("T")
 
 
 def existing_info(location: Location) -> VolumeInfo | None:
@@ -54,16 +55,16 @@ def existing_info(location: Location) -> VolumeInfo | None:
     return VolumeInfo.from_json(document, location.child("info").url)
 
 
-def commit_info(location: Location, info: VolumeInfo) -> None:
+def commit_info(location: Location, info: VolumeInfo, only_if: Unchanged | None) -> None:
     """Write ``info``: plain JSON, uncompressed, whole or not at all."""
     place = location.child("info")
-    place.storage.put(place.key, json.dumps(info.to_json()).encode())
+    place.storage.put(place.key, json.dumps(info.to_json()).encode(), only_if=only_if)
 
 
-def only_writer(location: Location) -> AbstractContextManager[None]:
-    """Keeps others from changing ``info`` meanwhile, where the storage can."""
+def update_info(location: Location, work: Callable[[Unchanged | None], T]) -> T:
+    """Change ``info``, as if nobody else did meanwhile where the storage can tell."""
     place = location.child("info")
-    return place.storage.exclusive(place.key) if place.storage.has_locks else nullcontext()
+    return place.storage.update(place.key, work) if place.storage.can_update else work(None)
 
 
 def inserted(info: VolumeInfo, scales: Iterable[ScaleInfo]) -> VolumeInfo:
@@ -156,7 +157,8 @@ def begin_layer(
     StorageError
         Somebody else has changed ``info`` since.
     """
-    with only_writer(location):
+
+    def begin(only_if: Unchanged | None) -> None:
         if existing_info(location) != existing:
             raise StorageError(f"{location.url}: info was changed by somebody else; write again")
         before = existing.scales if existing is not None else ()
@@ -165,7 +167,9 @@ def begin_layer(
         else:
             known = {scale.key for scale in before}
             _require_empty(location, [each for each in info.scales if each.key not in known])
-        commit_info(location, info)
+        commit_info(location, info, only_if)
+
+    update_info(location, begin)
 
 
 def _require_empty(location: Location, scales: Iterable[ScaleInfo]) -> None:
@@ -222,10 +226,13 @@ def write_info(
     given = info if isinstance(info, VolumeInfo) else VolumeInfo.from_json(info, "info")
     for scale in given.scales:
         codec_for(given, scale)
-    with only_writer(location):
+
+    def write(only_if: Unchanged | None) -> None:
         if mode == "w-" and read_info(location) is not None:
             raise LayerExistsError(f"{location.url}: there is a layer; replace it with mode='w'")
-        commit_info(location, given)
+        commit_info(location, given, only_if)
+
+    update_info(location, write)
     return PrecomputedStore(location, given)
 
 
@@ -280,7 +287,10 @@ def _edited(
     store: PrecomputedStore, change: Callable[[VolumeInfo], VolumeInfo]
 ) -> PrecomputedStore:
     """The layer with its ``info`` changed; what others wrote into it meanwhile stays."""
-    with only_writer(store.location):
+
+    def edit(only_if: Unchanged | None) -> VolumeInfo:
         info = change(existing_info(store.location) or store.info)
-        commit_info(store.location, info)
-    return PrecomputedStore(store.location, info)
+        commit_info(store.location, info, only_if)
+        return info
+
+    return PrecomputedStore(store.location, update_info(store.location, edit))

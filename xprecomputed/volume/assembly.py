@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import AbstractContextManager, ExitStack, nullcontext
+from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import TypeAlias
 
@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from xprecomputed.codecs import Bytes
 from xprecomputed.errors import StorageError
 from xprecomputed.shard_format import ShardLayout, pack_value, shard_keys, shard_name
-from xprecomputed.storage import Location, index_cache
+from xprecomputed.storage import Location, Unchanged, index_cache
 from xprecomputed.volume.writer import Piece, ScaleWriter
 
 __all__ = ["assemble_shard", "rewrite_shard"]
@@ -54,37 +54,46 @@ def assemble_shard(writer: ScaleWriter, shard: int, pieces: Sequence[Piece], *, 
     """
     writer.require_home()
     place = writer.directory.child(shard_name(writer.sharding, shard))
-    lock: AbstractContextManager[None] = (
-        nullcontext() if whole else place.storage.exclusive(place.key)
-    )
-    with lock, ExitStack() as files:
-        values = [each for piece in pieces for each in _of_piece(piece, files)]
-        if not whole:
-            values += _pasted(writer, pieces)
-            replaced = [each.key for each in values]
-            replaced += [key for piece in pieces for key in _left_out(writer, piece)]
-            values += _kept(writer, shard, replaced)
-        lost = [each.place for each in pieces if each.place and not _is_there(each.place)]
-        _put(writer, place, values, lost)
+
+    def assemble(only_if: Unchanged | None) -> int:
+        with ExitStack() as files:
+            values = [each for piece in pieces for each in _of_piece(piece, files)]
+            if not whole:
+                values += _pasted(writer, pieces)
+                replaced = [each.key for each in values]
+                replaced += [key for piece in pieces for key in _left_out(writer, piece)]
+                values += _kept(writer, shard, replaced)
+            lost = [each.place for each in pieces if each.place and not _is_there(each.place)]
+            _put(writer, place, values, lost, only_if)
+        return len(values)
+
+    count = assemble(None) if whole else place.storage.update(place.key, assemble)
     for piece in pieces:
         if piece.place is not None:
             piece.place.storage.delete(piece.place.key)
-    return len(values)
+    return count
 
 
 def rewrite_shard(writer: ScaleWriter, shard: int, without: Sequence[int]) -> int:
     """Take chunks out of a shard; the number of chunks that are left."""
     place = writer.directory.child(shard_name(writer.sharding, shard))
-    with place.storage.exclusive(place.key):
+
+    def take_out(only_if: Unchanged | None) -> int:
         values = _kept(writer, shard, without)
-        _put(writer, place, values, [])
-    return len(values)
+        _put(writer, place, values, [], only_if)
+        return len(values)
+
+    return place.storage.update(place.key, take_out)
 
 
 def _put(
-    writer: ScaleWriter, place: Location, values: Sequence[_Value], lost: Sequence[Location]
+    writer: ScaleWriter,
+    place: Location,
+    values: Sequence[_Value],
+    lost: Sequence[Location],
+    only_if: Unchanged | None,
 ) -> None:
-    if not values:
+    if not values and only_if is None:
         place.storage.delete(place.key)
         index_cache.clear()
         return
@@ -100,7 +109,7 @@ def _put(
         value = values[position]
         return value.read(value.start, value.stop)
 
-    place.storage.put_parts(place.key, layout.parts(read))
+    place.storage.put_parts(place.key, layout.parts(read), only_if=only_if)
     index_cache.clear()  # not every store can tell that an object was replaced
 
 
@@ -113,7 +122,8 @@ def _is_written(place: Location, layout: ShardLayout, sizes: NDArray[np.int64]) 
     at = 0
     for positions, index in [(np.zeros(0, np.int64), layout.index), *layout.minishards]:
         at += int(sizes[positions].sum())
-        if place.storage.get_range(place.key, at, at + len(index)) != index:
+        stored = place.storage.get_range(place.key, at, at + len(index))
+        if stored is None or stored.data != index:
             return False
         at += len(index)
     return place.storage.size(place.key) == at
@@ -159,10 +169,10 @@ def _reader(piece: Piece, files: ExitStack) -> Read:
 
 
 def _exactly(place: Location, start: int, stop: int) -> bytes:
-    data = place.storage.get_range(place.key, start, stop)
-    if data is None or len(data) != stop - start:
+    blob = place.storage.get_range(place.key, start, stop)
+    if blob is None or len(blob.data) != stop - start:
         raise StorageError(f"{place.url}: bytes {start} to {stop} are gone; write again")
-    return data
+    return blob.data
 
 
 def _pasted(writer: ScaleWriter, pieces: Sequence[Piece]) -> list[_Value]:

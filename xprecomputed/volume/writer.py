@@ -22,7 +22,7 @@ from xprecomputed.grid import Box, Triple
 from xprecomputed.metadata import ScaleInfo, ShardingSpec, VolumeInfo
 from xprecomputed.parallel import decode_slot, run_bounded
 from xprecomputed.shard_format import locate, pack_value
-from xprecomputed.storage import Location, workers_for
+from xprecomputed.storage import Location, Unchanged, workers_for
 from xprecomputed.volume.reader import ScaleReader
 
 __all__ = [
@@ -213,21 +213,29 @@ class ScaleWriter:
         part = whole.intersection(box)
         place = self._chunk_place(cell)
         if part != whole:
-            with place.storage.exclusive(place.key):
-                return self._put_chunk(cell, self.pasted(cell, part, _cut(array, box, part)))
+            values = _cut(array, box, part)
+            return place.storage.update(
+                place.key,
+                lambda only_if: self._put_chunk(cell, self.pasted(cell, part, values), only_if),
+            )
         if self.skip_stored and place.storage.size(place.key) is not None:
             return False
         return self._put_chunk(cell, _cut(array, box, whole))
 
-    def _put_chunk(self, cell: Triple, values: Array) -> bool:
-        return self.put_encoded(cell, self.encode(values))
+    def _put_chunk(self, cell: Triple, values: Array, only_if: Unchanged | None = None) -> bool:
+        data = self.encode(values)
+        if data is None and only_if is not None:  # there is no conditional delete
+            data = self.codec.encode(values)
+        return self.put_encoded(cell, data, only_if)
 
     def encode(self, values: Array) -> bytes | None:
         """The bytes of one chunk, or None where it is not to be stored."""
         with decode_slot():
             return None if self._is_left_out(values) else self.codec.encode(values)
 
-    def put_encoded(self, cell: Triple, data: bytes | None) -> bool:
+    def put_encoded(
+        self, cell: Triple, data: bytes | None, only_if: Unchanged | None = None
+    ) -> bool:
         """Store the encoded bytes of a chunk; None removes it."""
         self.require_home()
         place = self._chunk_place(cell)
@@ -238,7 +246,11 @@ class ScaleWriter:
             with decode_slot():
                 data = compress(data, self.compression, self.compression_level)
         place.storage.put(
-            place.key, data, encoding=self.compression, cache_control=self.cache_control
+            place.key,
+            data,
+            encoding=self.compression,
+            cache_control=self.cache_control,
+            only_if=only_if,
         )
         return True
 
