@@ -11,6 +11,8 @@ from xprecomputed import UnsupportedEncodingError, VolumeInfo, encodings, jit
 from xprecomputed.codecs import codec_for, registry, scale_members
 from xprecomputed.codecs.raw import Raw
 
+FLOATS = ("fpzip", "kempressed", "zfpc")
+
 
 def volume(encoding, data_type="uint8", channels=1, **scale):
     return VolumeInfo.from_json(
@@ -38,7 +40,10 @@ def codec(*args, **kwargs):
 
 
 def test_the_encodings_of_this_release():
-    assert set(encodings()) >= {"raw", "jpeg", "png", "compressed_segmentation", "compresso"}
+    assert set(encodings()) >= {
+        "raw", "jpeg", "png", "jxl", "compressed_segmentation", "compresso", "crackle", "fpzip",
+        "kempressed", "zfpc",
+    }  # fmt: skip
 
 
 @pytest.mark.parametrize(
@@ -52,6 +57,13 @@ def test_the_encodings_of_this_release():
         (("compressed_segmentation", "uint16"), "cannot hold uint16, only uint32, uint64"),
         (("compresso", "int32"), "cannot hold int32"),
         (("compresso", "uint32", 2), "compresso cannot hold 2 channels, only 1"),
+        (("crackle", "int32"), "crackle cannot hold int32, only uint8"),
+        (("crackle", "uint32", 2), "crackle cannot hold 2 channels, only 1"),
+        (("jxl", "uint16"), "jxl cannot hold uint16, only uint8"),
+        (("jxl", "uint8", 2), "jxl cannot hold 2 channels, only 1, 3, 4"),
+        (("fpzip", "int64"), "fpzip cannot hold int64, only float32, float64"),
+        (("kempressed", "float64"), "kempressed cannot hold float64, only float32"),
+        (("zfpc", "float64"), "zfpc cannot hold float64, only float32"),
         (
             ("compressed_segmentation", "uint32"),
             r"block_size is missing; .*\n(.*\n)*.*open_store\(url, info=info\)",
@@ -74,6 +86,29 @@ def test_parameters_come_from_the_scale():
     assert codec("png", png_level=-1).level == codec("png").level == 6
 
 
+@pytest.mark.parametrize("odd", [None, "90", -1, True, [3], float("nan")])
+def test_odd_hints_for_writers_are_as_if_absent(odd):
+    assert codec("jxl", jxl_quality=odd, jxl_effort=odd) == codec("jxl")
+    assert codec("fpzip", "float32", fpzip_precision=odd) == codec("fpzip", "float32")
+    assert codec("zfpc", "float32", zfpc_rate=odd, zfpc_tolerance=odd) == codec("zfpc", "float32")
+    odd_dims = codec("zfpc", "float32", zfpc_correlated_dims=odd)
+    assert odd_dims.correlated_dims == (True,) * 4
+
+
+def test_what_loses_values_says_so():
+    assert codec("jpeg").lossy
+    assert codec("jxl").lossy
+    assert codec("kempressed", "float32").lossy
+    assert not codec("jxl", jxl_quality=100).lossy
+    assert codec("jxl", jxl_quality=250).quality == 100  # as CloudVolume takes it
+    assert not codec("fpzip", "float32").lossy
+    assert codec("fpzip", "float32", fpzip_precision=20).lossy
+    assert not codec("zfpc", "float32").lossy
+    assert codec("zfpc", "float32", zfpc_tolerance=0).lossy
+    for encoding, data_type in (("raw", "uint8"), ("png", "uint8"), ("crackle", "uint32")):
+        assert not codec(encoding, data_type).lossy
+
+
 @pytest.mark.parametrize(
     ("encoding", "options", "members"),
     [
@@ -83,6 +118,22 @@ def test_parameters_come_from_the_scale():
         ("jpeg", {"quality": np.int64(100)}, {"jpeg_quality": 100}),
         ("png", {}, {}),
         ("png", {"level": 0}, {"png_level": 0}),
+        ("jxl", {}, {}),
+        (
+            "jxl",
+            {"quality": 100, "effort": 9, "decodingspeed": 0},
+            {"jxl_quality": 100, "jxl_effort": 9, "jxl_decodingspeed": 0},
+        ),
+        ("crackle", {}, {}),
+        ("kempressed", {}, {}),
+        ("fpzip", {"precision": 16}, {"fpzip_precision": 16}),
+        ("zfpc", {"rate": np.float32(8)}, {"zfpc_rate": 8.0}),
+        ("zfpc", {"precision": 20}, {"zfpc_precision": 20}),
+        (
+            "zfpc",
+            {"tolerance": 0.25, "correlated_dims": (True, True, True, False)},
+            {"zfpc_tolerance": 0.25, "zfpc_correlated_dims": [True, True, True, False]},
+        ),
         ("compressed_segmentation", {}, {"compressed_segmentation_block_size": [8, 8, 8]}),
         (
             "compressed_segmentation",
@@ -95,6 +146,7 @@ def test_options_become_members_of_the_scale_and_are_read_back(encoding, options
     found = scale_members(encoding, options)
     assert json.loads(json.dumps(found)) == found == members
     data_type = "uint64" if encoding.startswith("compress") else "uint8"
+    data_type = "float32" if encoding in FLOATS else data_type
     read = codec(encoding, data_type, **found)
     for name, value in options.items():
         assert np.array_equal(getattr(read, name), value)
@@ -112,6 +164,21 @@ def test_options_become_members_of_the_scale_and_are_read_back(encoding, options
         ("jpeg", {"quality": True}, "jpeg: quality=True, expected an integer"),
         ("jpeg", {"quality": None}, "jpeg: quality=None, expected an integer"),
         ("png", {"level": 10}, "png: level=10, expected an integer 0 to 9"),
+        ("jxl", {"quality": 101}, "jxl: quality=101, expected an integer 0 to 100"),
+        ("jxl", {"effort": 0}, "jxl: effort=0, expected an integer 1 to 9"),
+        ("jxl", {"decodingspeed": 5}, "jxl: decodingspeed=5, expected an integer 0 to 4"),
+        ("fpzip", {"precision": 65}, "fpzip: precision=65, expected an integer 0 to 64"),
+        ("kempressed", {"precision": 1}, "kempressed has no encoding option 'precision'"),
+        ("zfpc", {"rate": 0}, "zfpc: rate=0, expected a number 1 to 64"),
+        ("zfpc", {"rate": "8"}, "zfpc: rate='8', expected a number"),
+        ("zfpc", {"tolerance": float("nan")}, "zfpc: tolerance=nan, expected a number 0 to"),
+        ("zfpc", {"tolerance": True}, "zfpc: tolerance=True, expected a number"),
+        ("zfpc", {"precision": 2.5}, "zfpc: precision=2.5, expected an integer 1 to 64"),
+        ("zfpc", {"rate": 8, "tolerance": 1}, "rate and tolerance are given, expected at most one"),
+        ("zfpc", {"correlated_dims": [1, 1, 1, 1]}, "expected four booleans for x, y, z, channel"),
+        ("zfpc", {"correlated_dims": [True] * 3}, "expected four booleans for x, y, z, channel"),
+        ("zfpc", {"correlated_dims": 3}, "expected four booleans for x, y, z, channel"),
+        ("zfpc", {"correlated_dims": [False] * 4}, "all false, at least one must be true"),
         ("png", {"level": -1}, "png: level=-1, expected an integer 0 to 9"),
         (
             "compressed_segmentation",

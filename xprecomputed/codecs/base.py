@@ -130,6 +130,11 @@ class Codec(ABC):
         del name
         return value
 
+    @property
+    def lossy(self) -> bool:
+        """Whether `encode`, with these parameters, changes values."""
+        return False
+
     @abstractmethod
     def max_encoded_bytes(self, chunk: ChunkSpec) -> int:
         """No valid encoding of `chunk` is longer: the bound of every decompression."""
@@ -215,6 +220,28 @@ def integer_option(encoding: str, name: str, value: object, least: int, most: in
     ):
         raise ValueError(f"{encoding}: {name}={value!r}, expected an integer {least} to {most}")
     return int(value)
+
+
+def number_option(encoding: str, name: str, value: object, least: float, most: float) -> float:
+    """An encoding option that is a number in a range, or a ValueError with the range."""
+    if (
+        not isinstance(value, int | float | np.integer | np.floating)
+        or isinstance(value, bool)
+        or not least <= value <= most
+    ):
+        raise ValueError(f"{encoding}: {name}={value!r}, expected a number {least} to {most}")
+    return float(value)
+
+
+def hint(scale: ScaleInfo, member: str, least: float, most: float) -> float | None:
+    """A member of `scale` that only writers need, brought into its range.
+
+    What is no number, or below the range, is as if it were absent: readers do not care.
+    """
+    value = scale.extra.get(member)
+    if not isinstance(value, int | float) or isinstance(value, bool) or not value >= least:
+        return None
+    return min(value, most)
 
 
 def require_length(data: Bytes, least: int, what: str) -> None:

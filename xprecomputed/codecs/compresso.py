@@ -26,6 +26,11 @@ MAGIC = b"cpso"
 MAX_SIDE = 65535  # the header keeps each extent in 16 bits
 HEADER = struct.Struct("<4sBBHHHBBBQIQB")
 
+INSTALL = (
+    '    pip install "xprecomputed[fast]"   (decodes compresso itself, and faster)\n'
+    '    pip install "xprecomputed[compresso]"'
+)
+
 MESSAGES = {
     kernel.TOO_FEW_WINDOWS: "ends before all windows are known",
     kernel.TOO_MANY_WINDOWS: "describes more windows than the chunk has",
@@ -121,15 +126,8 @@ def _run(function: Any, *arguments: Any) -> None:
 
 
 def _decode_isolated(data: Bytes, chunk: ChunkSpec) -> Array:
-    plain = _isolated.decode(
-        "compresso",
-        "compresso chunks without numba",
-        '    pip install "xprecomputed[fast]"   (decodes compresso itself, and faster)\n'
-        '    pip install "xprecomputed[compresso]"',
-        bytes(data),
-        chunk.nbytes,
-    )
-    return np.frombuffer(plain, chunk.dtype).reshape(chunk.shape[1:])
+    whole = _isolated.decode("compresso", data, chunk, INSTALL)
+    return whole.reshape(chunk.shape[1:])
 
 
 def _width(bits: int) -> int:

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
+from xprecomputed.codecs._images import check_image, max_image_bytes, to_image, to_planes
 from xprecomputed.codecs._optional import optional
 from xprecomputed.codecs.base import (
     Array,
@@ -22,7 +23,7 @@ from xprecomputed.codecs.base import (
     integer_option,
     require_length,
 )
-from xprecomputed.errors import CorruptDataError, UnsupportedEncodingError
+from xprecomputed.errors import CorruptDataError
 
 if TYPE_CHECKING:
     from xprecomputed.metadata import ScaleInfo
@@ -31,43 +32,6 @@ __all__ = ["Jpeg", "Png"]
 
 MAX_JPEG_SIDE = 65500  # of libjpeg; format reference 3.3
 MAX_PNG_SIDE = 1_000_000  # of libpng, unless the caller raises it
-
-
-def _planes(pixels: Array, chunk: ChunkSpec) -> Array:
-    """Pixels with interleaved channels as (channel, z, y, x); a view."""
-    channels = chunk.shape[0]
-    return np.moveaxis(pixels.reshape(*chunk.shape[1:], channels), -1, 0)
-
-
-def _check_image(
-    what: str, chunk: ChunkSpec, width: int, height: int, components: int | None
-) -> None:
-    if width * height != chunk.voxels:
-        raise CorruptDataError(
-            f"{what} of {width} x {height} = {width * height} pixels, "
-            f"expected {chunk.voxels} (the voxels of this chunk)"
-        )
-    if components != chunk.shape[0]:
-        raise CorruptDataError(
-            f"{what} with {components} component(s), expected {chunk.shape[0]} (num_channels)"
-        )
-
-
-def _pixels(array: Array, name: str, most: int) -> Array:
-    """A chunk as the image (z*y, x, channel) in native byte order, no side longer than `most`."""
-    channels, z, y, x = array.shape
-    if y * z > most or x > most:
-        raise UnsupportedEncodingError(
-            f"{name}: a chunk of {x} x {y} x {z} voxels is an image of {x} x {y * z}; "
-            f"no side may exceed {most}: use smaller chunks"
-        )
-    pixels = np.moveaxis(array, 0, -1).reshape(z * y, x, channels)
-    return np.ascontiguousarray(pixels, array.dtype.newbyteorder("="))
-
-
-def _max_image_bytes(chunk: ChunkSpec) -> int:
-    # poorly compressible images grow a little and may carry metadata
-    return 2 * chunk.nbytes + (1 << 20)
 
 
 @dataclass(frozen=True)
@@ -97,8 +61,12 @@ class Jpeg(Codec):
     def check_option(cls, name: str, value: Any) -> int:  # noqa: D102
         return integer_option(cls.name, name, value, 0, 100)
 
+    @property
+    def lossy(self) -> bool:  # noqa: D102
+        return True
+
     def max_encoded_bytes(self, chunk: ChunkSpec) -> int:  # noqa: D102
-        return _max_image_bytes(chunk)
+        return max_image_bytes(chunk)
 
     def is_impossible(self, data: Bytes, chunk: ChunkSpec) -> bool:  # noqa: D102
         return bytes(data[:2]) != b"\xff\xd8"
@@ -111,15 +79,15 @@ class Jpeg(Codec):
         try:
             height, width, found, _ = simplejpeg.decode_jpeg_header(data)
             components = {"Gray": 1, "YCbCr": 3, "RGB": 3}.get(found)
-            _check_image("JPEG", chunk, width, height, components)
-            return _planes(simplejpeg.decode_jpeg(data, space, strict=True), chunk)
+            check_image("JPEG", chunk, width, height, components)
+            return to_planes(simplejpeg.decode_jpeg(data, space, strict=True), chunk)
         except CorruptDataError:
             raise
         except ValueError as error:
             raise CorruptDataError(f"JPEG that does not decode: {error}") from None
 
     def encode(self, array: Array) -> bytes:  # noqa: D102
-        pixels = _pixels(array, self.name, MAX_JPEG_SIDE)
+        pixels = to_image(array, self.name, MAX_JPEG_SIDE)
         simplejpeg = optional("simplejpeg", "jpeg chunks")
         gray = pixels.shape[2] == 1
         data: bytes = simplejpeg.encode_jpeg(
@@ -132,6 +100,7 @@ class Jpeg(Codec):
 
 
 PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
+PNG_END = b"IEND\xae\x42\x60\x82"
 PNG_COMPONENTS = {0: 1, 4: 2, 2: 3, 6: 4}  # by colour type; 3 is a palette
 
 
@@ -161,7 +130,7 @@ class Png(Codec):
         return integer_option(cls.name, name, value, 0, 9)
 
     def max_encoded_bytes(self, chunk: ChunkSpec) -> int:  # noqa: D102
-        return _max_image_bytes(chunk)
+        return max_image_bytes(chunk)
 
     def is_impossible(self, data: Bytes, chunk: ChunkSpec) -> bool:  # noqa: D102
         return bytes(data[:8]) != PNG_SIGNATURE
@@ -169,6 +138,8 @@ class Png(Codec):
     def decode(self, data: Bytes, chunk: ChunkSpec) -> Array:  # noqa: D102
         imagecodecs = optional("imagecodecs", "png chunks")
         width, height = self._check_header(data, chunk)
+        if PNG_END not in bytes(data):  # libpng does not ask for it once it has all pixels
+            raise CorruptDataError("PNG that does not decode: it is truncated")
         shape = (height, width) if chunk.shape[0] == 1 else (height, width, chunk.shape[0])
         pixels = np.empty(shape, chunk.dtype.newbyteorder("="))
         try:
@@ -178,7 +149,7 @@ class Png(Codec):
         except Exception as error:  # imagecodecs' own error classes differ between versions;
             # a tRNS chunk, which adds alpha and so changes the shape, ends here as well
             raise CorruptDataError(f"PNG that does not decode: {error}") from None
-        return _planes(pixels, chunk)
+        return to_planes(pixels, chunk)
 
     def _check_header(self, data: Bytes, chunk: ChunkSpec) -> tuple[int, int]:
         """Width and height, after everything that the header tells was checked."""
@@ -188,7 +159,7 @@ class Png(Codec):
         length, kind, width, height, depth, colour = struct.unpack(">I4sIIBB", data[8:26])
         if kind != b"IHDR" or length != 13:
             raise CorruptDataError("PNG whose first chunk is not IHDR")
-        _check_image("PNG", chunk, width, height, PNG_COMPONENTS.get(colour))
+        check_image("PNG", chunk, width, height, PNG_COMPONENTS.get(colour))
         if depth != 8 * chunk.dtype.itemsize:
             raise CorruptDataError(
                 f"PNG of bit depth {depth}, expected {8 * chunk.dtype.itemsize} "
@@ -197,7 +168,7 @@ class Png(Codec):
         return width, height
 
     def encode(self, array: Array) -> bytes:  # noqa: D102
-        pixels = _pixels(array, self.name, MAX_PNG_SIDE)
+        pixels = to_image(array, self.name, MAX_PNG_SIDE)
         imagecodecs = optional("imagecodecs", "png chunks")
         # a row begins with a byte of its own, which imagecodecs 2026.3 forgets: without `out`
         # it fails for narrow images of noise

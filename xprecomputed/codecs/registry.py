@@ -23,10 +23,15 @@ BUILT_IN = {
     "raw": "xprecomputed.codecs.raw:Raw",
     "jpeg": "xprecomputed.codecs.image:Jpeg",
     "png": "xprecomputed.codecs.image:Png",
+    "jxl": "xprecomputed.codecs.jxl:Jxl",
     "compressed_segmentation": (
         "xprecomputed.codecs.compressed_segmentation:CompressedSegmentation"
     ),
     "compresso": "xprecomputed.codecs.compresso:Compresso",
+    "crackle": "xprecomputed.codecs.crackle:Crackle",
+    "fpzip": "xprecomputed.codecs.fpzip:Fpzip",
+    "kempressed": "xprecomputed.codecs.fpzip:Kempressed",
+    "zfpc": "xprecomputed.codecs.zfpc:Zfpc",
 }
 
 
@@ -93,7 +98,10 @@ def scale_members(encoding: str, options: Mapping[str, Any]) -> dict[str, Any]:
     encoding : str
     options : dict
         As users give them: ``quality`` (0 to 100) of jpeg, ``level`` (0 to 9) of png,
-        ``block_size`` (voxels x, y, z) of compressed_segmentation.
+        ``block_size`` (voxels x, y, z) of compressed_segmentation; ``quality`` (0 to 100, which
+        is lossless), ``effort`` (1 to 9) and ``decodingspeed`` (0 to 4) of jxl; ``precision``
+        (bits, 0 for all) of fpzip; one of ``rate``, ``precision`` and ``tolerance``, and
+        ``correlated_dims`` (booleans for x, y, z, channel) of zfpc.
 
     Returns
     -------
