@@ -152,12 +152,30 @@ def test_redirects_are_addresses(tmp_path, target):
 
 
 @pytest.mark.parametrize(
-    "target", ["file:///etc", "/etc", "memory://x", "precomputed://file:///etc"]
+    "target",
+    [
+        "file:///etc",
+        "/etc",
+        "memory://x",
+        "precomputed://file:///etc",
+        "simplecache::https://example.org/x",
+        "http://127.0.0.1/x",
+        "s3+http://localhost:9000/bucket/x",
+        "http://169.254.169.254/latest",
+        "ftp://host/x",
+    ],
 )
 def test_a_remote_volume_may_not_redirect_to_this_machine(target):
-    remote = locate_url("simplecache::memory://remote")
+    remote = locate_url("gs://bucket/layer")
     with pytest.raises(InvalidInfoError, match="a remote volume may not redirect to"):
         opening._redirected(remote, target)
+    assert opening._redirected(remote, "https://example.org/x").url == "https://example.org/x"
+
+
+def test_what_lies_on_this_machine_may_redirect_anywhere():
+    for here in ("/data", "http://localhost/x", "s3+http://127.0.0.1:9000/bucket/x"):
+        following = opening._redirected(locate_url(here), "http://127.0.0.1:80/x")
+        assert following.url == "http://127.0.0.1/x"
 
 
 def test_redirects_to_other_formats_are_refused(tmp_path):
@@ -168,35 +186,39 @@ def test_redirects_to_other_formats_are_refused(tmp_path):
 
 def test_options_do_not_travel_to_another_bucket(monkeypatch):
     """Nor on a second hop inside of it, nor by what is remembered for accessors."""
-    secret = {"token": "hunter2"}
+    secret = {"key": "name", "secret": "hunter2"}
     hops = {
         "s3://one/a": "s3://two/a",
         "s3://two/a": "s3://two/b",
-        "s3://one/c": "s3://one/d",
+        "s3://one/c": "precomputed://s3://one/d",
+        "s3+https://host/one/a": "s3://one/b",
+        "s3+https://host/one/c": "s3+https://host/one/b",
+        "s3://one/w": "https://host/w",
     }
-    given = []
-
-    def place(url, options=None):
-        given.append((url, dict(options or {})))
-        bucket, _, key = url.removeprefix("s3://").partition("/")
-        storage = FsspecStorage(f"s3://{bucket}/", url, f"{bucket}/", dict(options or {}))
-        return Location(storage, key)
+    shown = []
 
     def read(location):
+        shown.append((location.url, location.storage.options, location.storage.trusted))
         target = hops.get(location.url)
         return {"redirect": target} if target else VOLUME
 
-    monkeypatch.setattr(opening, "locate_url", place)
     monkeypatch.setattr(opening, "read_info", read)
     assert open_store("s3://one/a", storage_options=secret).url == "s3://two/b"
-    assert given == [("s3://one/a", secret), ("s3://two/a", {}), ("s3://two/b", {})]
-    given.clear()
+    assert shown == [
+        ("s3://one/a", secret, True), ("s3://two/a", {}, False), ("s3://two/b", {}, False),
+    ]  # fmt: skip
     assert store.reopen("s3://two/b").location.storage.options == {}
+    open_store("s3://one/w", storage_options=secret)
+    assert shown[-1] == ("https://host/w", {}, False)
     # inside the bucket they do
-    given.clear()
     assert open_store("s3://one/c", storage_options=secret).url == "s3://one/d"
-    assert given == [("s3://one/c", secret), ("s3://one/d", secret)]
+    assert shown[-1] == ("s3://one/d", secret, True)
     assert store.reopen("s3://one/d").location.storage.options == secret
+    # a server that the options name is meant by the whole bucket
+    there = secret | {"endpoint_url": "https://host"}
+    assert open_store("s3://one/a", storage_options=there).url == "s3+https://host/one/b"
+    assert shown[-1] == ("s3+https://host/one/b", there, True)
+    assert open_store("s3://one/c", storage_options=there).url == "s3+https://host/one/b"
 
 
 # ---- secrets and pickles

@@ -12,8 +12,9 @@ __all__ = ["__version__", "show_versions"]
 __version__ = "0.1.0"
 
 PACKAGES = (
-    "numpy", "xarray", "dask", "distributed", "fsspec", "numba", "isal", "brotli",
-    "backports.zstd", "compressed-segmentation", "compresso", "simplejpeg", "imagecodecs",
+    "numpy", "xarray", "dask", "distributed", "fsspec", "obstore", "numba", "isal", "brotli",
+    "backports.zstd", "compressed-segmentation", "compresso", "crackle-codec", "fpzip",
+    "zfpc", "zfpy", "simplejpeg", "imagecodecs",
 )  # fmt: skip
 
 

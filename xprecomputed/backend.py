@@ -16,7 +16,8 @@ from xprecomputed.errors import OutOfBoundsError, PrecomputedError, ScaleNotFoun
 from xprecomputed.grid import Box, Triple
 from xprecomputed.metadata import ScaleInfo, VolumeInfo
 from xprecomputed.storage import is_explicit, locate_url, strip_format
-from xprecomputed.store import PrecomputedStore, open_store
+from xprecomputed.store import MAX_REDIRECTS, PrecomputedStore, open_store
+from xprecomputed.volume import FillMissing
 from xprecomputed.volume.chunking import aligned_chunks, preferred_chunks
 
 __all__ = ["PrecomputedBackendEntrypoint"]
@@ -42,38 +43,51 @@ class PrecomputedBackendEntrypoint(BackendEntrypoint):
         drop_variables: str | Iterable[str] | None = None,
         mip: Mip = 0,
         name: str | None = None,
-        fill_missing: bool = False,
+        fill_missing: FillMissing = False,
         storage_options: Mapping[str, Any] | None = None,
         group: str | None = None,
         bounds: Any = None,
+        max_redirects: int = MAX_REDIRECTS,
+        cache_dir: str | os.PathLike[str] | None = None,
     ) -> xr.Dataset:
         """Open one mip lazily.
 
         Parameters
         ----------
-        filename_or_obj : str, path-like or PrecomputedStore
+        filename_or_obj : str, path-like, PrecomputedStore or fsspec object
+            As `xprecomputed.open_store` takes it.
         drop_variables : str or iterable of str, optional
         mip : int, str or sequence of three numbers
             Index, scale key, or resolution in nm (x, y, z).
         name : str, optional
             Of the variable; by default the layer's type.
-        fill_missing : bool
-            Read chunks that are definitely not stored as zeros. Every other failure is an
-            error all the same.
+        fill_missing : bool or "denied"
+            Read chunks that are definitely not stored as zeros; with "denied" also those of
+            which the store gives a plain 403, as S3 does of what does not exist to those who
+            may not list the bucket. Every other failure is an error all the same.
         storage_options : mapping, optional
-            For fsspec.
+            Credentials and the like, in the words of fsspec; see `xprecomputed.open_store`.
         group : str, optional
             ``"mip1"`` means ``mip=1``: what ``open_datatree`` calls its children.
         bounds : array_like or mapping, optional
             Crop at opening, in nm: ``((x0, y0, z0), (x1, y1, z1))`` or
             ``{"x": slice(x0, x1)}``, half-open. Keeps dask's graphs small on huge volumes.
+        max_redirects : int
+            How many ``redirect`` members of ``info`` are followed.
+        cache_dir : str or path-like, optional
+            Folder on this machine that keeps what is read from remote stores.
 
         Returns
         -------
         xarray.Dataset
             One variable with the dimensions ``([channel,] z, y, x)``.
         """
-        store = open_store(filename_or_obj, storage_options=storage_options)
+        store = open_store(
+            filename_or_obj,
+            storage_options=storage_options,
+            max_redirects=max_redirects,
+            cache_dir=cache_dir,
+        )
         index = store.info.find_mip(_mip_of_group(group, mip))
         dataset = _open_mip(store, index, name or store.info.type, fill_missing, bounds)
         return dataset.drop_vars(_names(drop_variables), errors="ignore")
@@ -84,17 +98,24 @@ class PrecomputedBackendEntrypoint(BackendEntrypoint):
         *,
         drop_variables: str | Iterable[str] | None = None,
         name: str | None = None,
-        fill_missing: bool = False,
+        fill_missing: FillMissing = False,
         storage_options: Mapping[str, Any] | None = None,
         group: str | None = None,
         bounds: Any = None,
+        max_redirects: int = MAX_REDIRECTS,
+        cache_dir: str | os.PathLike[str] | None = None,
     ) -> dict[str, xr.Dataset]:
         """All mips that have data, ``/mip0``, ``/mip1``, …; one request.
 
         Placeholders are left out without renumbering the others. Parameters as in
         `open_dataset`.
         """
-        store = open_store(filename_or_obj, storage_options=storage_options)
+        store = open_store(
+            filename_or_obj,
+            storage_options=storage_options,
+            max_redirects=max_redirects,
+            cache_dir=cache_dir,
+        )
         name = name or store.info.type
 
         def one(mip: int) -> xr.Dataset:
@@ -113,10 +134,12 @@ class PrecomputedBackendEntrypoint(BackendEntrypoint):
         *,
         drop_variables: str | Iterable[str] | None = None,
         name: str | None = None,
-        fill_missing: bool = False,
+        fill_missing: FillMissing = False,
         storage_options: Mapping[str, Any] | None = None,
         group: str | None = None,
         bounds: Any = None,
+        max_redirects: int = MAX_REDIRECTS,
+        cache_dir: str | os.PathLike[str] | None = None,
     ) -> xr.DataTree:
         """All mips as siblings below a root without coordinates; see `open_groups_as_dict`."""
         groups = self.open_groups_as_dict(
@@ -127,6 +150,8 @@ class PrecomputedBackendEntrypoint(BackendEntrypoint):
             storage_options=storage_options,
             group=group,
             bounds=bounds,
+            max_redirects=max_redirects,
+            cache_dir=cache_dir,
         )
         return xr.DataTree.from_dict(groups)
 
@@ -172,7 +197,7 @@ def _attrs(store: PrecomputedStore) -> dict[str, str]:
 
 
 def _open_mip(
-    store: PrecomputedStore, mip: int, name: str, fill_missing: bool, bounds: Any
+    store: PrecomputedStore, mip: int, name: str, fill_missing: FillMissing, bounds: Any
 ) -> xr.Dataset:
     scale = store.info.scales[mip]
     box = _crop(scale, bounds)

@@ -102,7 +102,16 @@ class ChunkMissingError(NotFoundError):
 
 
 class AccessDeniedError(PrecomputedError, PermissionError):
-    """The store refused access; whether the object exists is unknown."""
+    """The store refused access; whether the object exists is unknown.
+
+    Attributes
+    ----------
+    may_be_absent : bool
+        Whether the answer was a plain 403, as S3 gives for objects that do not exist to those
+        who may not list the bucket.
+    """
+
+    may_be_absent: bool = False
 
 
 class StorageError(PrecomputedError, OSError):

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
-__all__ = ["Trace", "record_filled", "record_request", "record_retry", "trace"]
+__all__ = ["Trace", "record_filled", "record_hit", "record_request", "record_retry", "trace"]
 
 
 @dataclass(slots=True)
@@ -25,6 +25,8 @@ class Trace:
         Requests repeated after a failure.
     filled : int
         Chunks that do not exist and became the fill value.
+    hits : int
+        Objects or ranges that a cache gave, without a request.
     objects : collections.Counter
         Requests by object, ``url/key``.
     """
@@ -33,12 +35,14 @@ class Trace:
     bytes: int = 0
     retries: int = 0
     filled: int = 0
+    hits: int = 0
     objects: Counter[str] = field(default_factory=Counter)
 
     def __str__(self) -> str:
         return (
             f"{self.requests} requests, {self.bytes:,} bytes, "
             f"{self.retries} retries, {self.filled} filled chunks"
+            + (f", {self.hits} from a cache" if self.hits else "")
         )
 
 
@@ -91,6 +95,15 @@ def record_retry() -> None:
     with _lock:
         for each in _active:
             each.retries += 1
+
+
+def record_hit() -> None:
+    """Count one answer of a cache."""
+    if not _active:
+        return
+    with _lock:
+        for each in _active:
+            each.hits += 1
 
 
 def record_filled(chunks: int) -> None:

@@ -102,7 +102,10 @@ def test_show_versions(capsys):
     xprecomputed.show_versions()
     out = capsys.readouterr().out
     assert f"xprecomputed: {xprecomputed.__version__}" in out
-    assert "encodings: compressed_segmentation, compresso, jpeg, png, raw" in out
+    assert (
+        "encodings: compressed_segmentation, compresso, crackle, fpzip, jpeg, jxl, kempressed, "
+        "png, raw, zfpc"
+    ) in out
 
 
 # ---- documents
@@ -113,9 +116,10 @@ CONDA_NAMES = {"isal": "python-isal", "brotli": "brotli-python", "dask[array]": 
 def test_environment_yml_lists_what_pyproject_lists(repository):
     project = tomllib.loads((repository / "pyproject.toml").read_text())["project"]
     extras = project["optional-dependencies"]
+    optional = [*extras["fast"], *extras["compresso"], *extras["crackle"], *extras["zfpc"]]
     wanted = {f"python{project['requires-python']}"}
-    for line in [*project["dependencies"], *extras["fast"], *extras["compresso"]]:
-        name, floor = re.match(r"([\w.\[\]-]+)(>=[\w.]+)", line.partition(";")[0]).groups()
+    for line in [*project["dependencies"], *optional]:
+        name, floor = re.match(r"([\w.\[\]-]+)([>=]=[\w.]+)", line.partition(";")[0]).groups()
         wanted.add(CONDA_NAMES.get(name, name) + floor)
     listed = yaml.safe_load((repository / "environment.yml").read_text())["dependencies"]
     (by_pip,) = [each["pip"] for each in listed if isinstance(each, dict)]

@@ -1,13 +1,20 @@
+import pickle
 import sys
 from pathlib import Path
 
+import fsspec
+import numpy as np
 import pytest
+import xarray as xr
+from fsspec.implementations.dirfs import DirFileSystem
 from fsspec.registry import _registry
 
 from xprecomputed import InvalidURLError, MissingDependencyError
 from xprecomputed.storage import fsspec as fsspec_storage
-from xprecomputed.storage import is_explicit, locate_url, resolve, strip_format
+from xprecomputed.storage import Blob, is_explicit, locate_url, resolve, strip_format
+from xprecomputed.storage._remote import is_this_machine
 from xprecomputed.storage.fsspec import _without_secrets
+from xprecomputed.testing import write_volume
 
 
 @pytest.mark.parametrize(
@@ -120,9 +127,9 @@ def test_a_protocol_whose_package_is_absent_comes_with_the_install_line(monkeypa
     monkeypatch.setitem(sys.modules, "s3fs", None)
     monkeypatch.delitem(_registry, "s3", raising=False)
     with pytest.raises(
-        MissingDependencyError, match=r"s3://b/p: Install s3fs.*\n    pip install s3fs"
+        MissingDependencyError, match=r"simplecache::s3://b/p: Install s3fs.*\n    pip install"
     ):
-        locate_url("s3://b/p")
+        locate_url("simplecache::s3://b/p")
 
 
 def test_a_protocol_whose_package_is_absent(monkeypatch):
@@ -163,3 +170,70 @@ def test_an_address_that_cannot_be_split_is_refused(monkeypatch):
     monkeypatch.setattr(fsspec_storage, "_url_to_fs", lambda *args: (None, "elsewhere/x"))
     with pytest.raises(InvalidURLError, match="cannot be split into a root and 'elsewhere/x'"):
         locate_url("odd://a/b")
+
+
+# ---- file systems that somebody has made
+
+
+def test_what_has_a_file_system_of_its_own(tmp_path):
+    fs = fsspec.filesystem("memory")
+    fs.pipe_file("/own/v/a", b"1")
+    for given in (
+        locate_url(fs.get_mapper("own/v")),
+        locate_url(fsspec.open("memory://own/v")),
+        locate_url("own/v", {"fs": fs}),
+        locate_url("memory://own/v/info", {"fs": fs}),
+    ):
+        assert given.url == "memory://own/v"
+        assert given.storage.get(given.child("a").key) == Blob(b"1")
+        again = pickle.loads(pickle.dumps(given))
+        assert again.storage.get(again.child("a").key) == Blob(b"1")
+    inner = DirFileSystem("/own", fs)
+    inside = locate_url("v", {"fs": inner})
+    assert inside.storage.get(inside.child("a").key) == Blob(b"1")
+
+
+def test_a_volume_in_a_file_system_of_its_own():
+    array = np.arange(24, dtype="u1").reshape(2, 3, 4)
+    url = write_volume("memory://own/volume", [array])
+    fs = fsspec.filesystem("memory")
+    for given, options in [(fs.get_mapper(url), None), (url, {"fs": fs})]:
+        ds = xr.open_dataset(given, engine="precomputed", storage_options=options)
+        np.testing.assert_array_equal(ds["image"], array)
+        assert ds["image"].attrs["precomputed_source"] == "memory://own/volume"
+        assert ds["image"].precomputed.mip == 0
+
+
+def test_file_systems_that_are_none():
+    with pytest.raises(InvalidURLError, match="fs=int: expected a file system of fsspec, such as"):
+        locate_url("a", {"fs": 5})
+    with pytest.raises(InvalidURLError, match=r"\['anon'\] beside fs= mean nothing"):
+        locate_url("a", {"fs": fsspec.filesystem("memory"), "anon": True})
+
+
+# ---- this machine
+
+
+@pytest.mark.parametrize(
+    ("url", "is_ours"),
+    [
+        ("http://127.0.0.1:9000/a", True),
+        ("http://127.1/a", True),
+        ("http://2130706433/a", True),
+        ("http://0x7f.1/a", True),
+        ("http://[::1]/a", True),
+        ("http://[::ffff:127.0.0.1]/a", True),
+        ("http://0.0.0.0/a", True),
+        ("http://169.254.169.254/latest", True),
+        ("http://LOCALHOST./a", True),
+        ("http://me.localhost/a", True),
+        ("http://user:pw@127.0.0.1/a", True),
+        ("http://[::1/a", True),
+        ("http://127.0.0.1.example.org/a", False),
+        ("http://10.0.0.1/a", False),
+        ("https://example.org/127.0.0.1", False),
+        ("", False),
+    ],
+)
+def test_which_hosts_are_this_machine(url, is_ours):
+    assert is_this_machine(url) is is_ours

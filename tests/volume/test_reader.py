@@ -415,6 +415,7 @@ def u64(*values):
         (lambda d: u64(0, 24 * 10**4) + bytes(48) + bytes(24 * 10**4), "at most .* can be valid"),
         (lambda d: u64(0, 48) + d[16:64] + u64(0, 0, 0, 0, 0, 0) + d[112:], "key 0 more than once"),
         (lambda d: u64(0, 24) + d[16:64] + u64(0, 24, 0) + d[88:], "an object of zero bytes"),
+        (lambda d: u64(0, 24) + d[16:64] + u64(0, 0, 4096) + d[88:], "places values where it lies"),
         (lambda d: u64(0, 24) + d[16:64] + u64(0, 24, 4095) + d[88:], "4095 bytes for raw uint8"),
     ],
 )  # fmt: skip

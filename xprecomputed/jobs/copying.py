@@ -12,7 +12,7 @@ import numpy as np
 from xprecomputed.errors import LayoutError, SourceError
 from xprecomputed.grid import Box, Triple
 from xprecomputed.jobs.describe import describe
-from xprecomputed.jobs.targets import LOSSY, Layout, plan_new
+from xprecomputed.jobs.targets import Layout, plan_new
 from xprecomputed.jobs.writing import refuse_own_source
 from xprecomputed.metadata import ScaleInfo
 from xprecomputed.parallel import run_bounded
@@ -22,7 +22,13 @@ from xprecomputed.store import PrecomputedStore, open_store
 from xprecomputed.store.changes import existing_info
 from xprecomputed.store.provenance import Provenance, provenance_step
 from xprecomputed.store.toolbox import tiles
-from xprecomputed.volume import Piece, ScaleReader, ScaleWriter, check_compression
+from xprecomputed.volume import (
+    FillMissing,
+    Piece,
+    ScaleReader,
+    ScaleWriter,
+    check_compression,
+)
 from xprecomputed.volume.layout import Sharding
 
 if TYPE_CHECKING:
@@ -44,7 +50,7 @@ def copy(
     sharding: Sharding = None,
     compression: Literal["auto", "gzip", "br", "zstd"] | None = "auto",
     compression_level: int | None = None,
-    fill_missing: bool = False,
+    fill_missing: FillMissing = False,
     write_empty_chunks: bool = True,
     resume: bool = False,
     provenance: Provenance = None,
@@ -76,7 +82,7 @@ def copy(
         As in `to_precomputed`: what lay around the chunk objects of the source is undone.
     sharding : None, False, "auto", ShardingSpec or mapping
         None: as in the source. False: chunks of their own.
-    fill_missing : bool
+    fill_missing : bool or "denied"
         Read chunks that are definitely not stored as zeros, where voxels go through the writer.
     write_empty_chunks : bool
         False: leave out chunks of zeros, where voxels go through the writer.
@@ -143,7 +149,7 @@ def copy(
             cache_control=cache_control,
         )
         reader = store.reader(mip, fill_missing=fill_missing)
-        lossy = writer.scale.encoding in LOSSY and encoding is None
+        lossy = writer.codec.lossy and encoding is None
         if _travels(reader, writer) and not (lossy and _cuts_chunks(reader, writer)):
             graph.add_blocks(_Travel(reader), writer, tiles(writer.reader, target.box))
             continue

@@ -17,7 +17,7 @@ from xprecomputed.metadata import VolumeInfo
 from xprecomputed.store import PrecomputedStore, open_store
 from xprecomputed.store.changes import inserted
 from xprecomputed.store.provenance import Provenance, provenance_step
-from xprecomputed.volume import ScaleWriter, check_compression, default_method
+from xprecomputed.volume import FillMissing, ScaleWriter, check_compression, default_method
 from xprecomputed.volume.downsampling import METHODS
 from xprecomputed.volume.layout import (
     Downsample,
@@ -41,7 +41,7 @@ def downsample(
     mode: Literal["a", "r+"] = "a",
     method: str | None = None,
     sharding: Sharding = None,
-    fill_missing: bool = False,
+    fill_missing: FillMissing = False,
     compression: Literal["auto", "gzip", "br", "zstd"] | None = "auto",
     compression_level: int | None = None,
     write_empty_chunks: bool = True,
@@ -69,7 +69,7 @@ def downsample(
     sharding : None, False, "auto", ShardingSpec or mapping
         Of the new scales. None: shards of as many chunks as those of the mip that they are
         made from, if it has shards.
-    fill_missing : bool
+    fill_missing : bool or "denied"
         Read chunks that are definitely not stored as zeros.
     resume : bool
         Go on with a call that stopped; needs `mip`.

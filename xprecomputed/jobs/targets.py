@@ -6,6 +6,7 @@ Nothing here writes; everything that can be refused is refused here.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -42,7 +43,6 @@ from xprecomputed.volume.layout import (
 )
 
 __all__ = [
-    "LOSSY",
     "Layout",
     "Plan",
     "Target",
@@ -55,8 +55,6 @@ CHUNK_SIZE = (64, 64, 64)
 #: Members of a scale that do not belong to its encoding.
 STRUCTURE = ("key", "size", "voxel_offset", "resolution", "chunk_sizes", "encoding", "sharding",
              "hidden", "locked", "rois")  # fmt: skip
-#: Encodings that lose something: written only when they are named.
-LOSSY = ("jpeg", "jxl", "fpzip", "kempressed", "zfpc")
 LAYER_MEMBERS = ("mesh", "skeletons", "segment_properties")
 
 
@@ -267,12 +265,11 @@ def _try_encoding(info: VolumeInfo, scale: ScaleInfo) -> None:
 def _remembered_encoding(info: VolumeInfo, remembered: Mapping[str, Any], keep_lossy: bool) -> str:
     """The encoding of the source, where it can carry the data and loses nothing on the way."""
     named = remembered.get("encoding")
-    if named is not None and (keep_lossy or named not in LOSSY):
-        try:
-            codec_for(info, make_scale(_trial(remembered)))
-            return str(named)
-        except UnsupportedEncodingError:
-            pass
+    if named is not None:
+        with suppress(UnsupportedEncodingError):
+            codec = codec_for(info, make_scale(_trial(remembered)))
+            if keep_lossy or not codec.lossy:  # which is written only when it is named
+                return str(named)
     return default_encoding(info.type, info.data_type)
 
 

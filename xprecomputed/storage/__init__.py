@@ -1,11 +1,14 @@
 """URL to objects, behind one small interface; many values out of shards."""
 
+from xprecomputed.storage.address import is_explicit, strip_format
 from xprecomputed.storage.base import Blob, Entry, Location, Storage, Unchanged, resolve
 from xprecomputed.storage.cache import index_cache
+from xprecomputed.storage.cached import cached
 from xprecomputed.storage.fsspec import FsspecStorage
 from xprecomputed.storage.local import LocalStorage
+from xprecomputed.storage.objects import ObjectStorage
 from xprecomputed.storage.shards import Deliver, ShardedValues, workers_for
-from xprecomputed.storage.url import is_explicit, locate_url, strip_format
+from xprecomputed.storage.url import is_remote, locate_url
 
 __all__ = [
     "Blob",
@@ -14,11 +17,14 @@ __all__ = [
     "FsspecStorage",
     "LocalStorage",
     "Location",
+    "ObjectStorage",
     "ShardedValues",
     "Storage",
     "Unchanged",
+    "cached",
     "index_cache",
     "is_explicit",
+    "is_remote",
     "locate_url",
     "resolve",
     "strip_format",

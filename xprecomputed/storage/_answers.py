@@ -86,7 +86,7 @@ def explain(error: Exception, address: str, asked_with: str) -> Failure:
     if status:
         passing = status in ("408", "429") or status >= "500"
         return Failure(StorageError(f"{address}: {said}"), passing)
-    kind = _first(KIND, text)
+    kind = "Timeout" if "TimedOut" in text else _first(KIND, text)
     if kind is None:
         return Failure(StorageError(f"{address}: {type(error).__name__} ({_about(text)})"))
     return Failure(StorageError(f"{address}: {KINDS[kind]}"), passing=True)

@@ -94,7 +94,7 @@ class _Process:
         self.clients: dict[Hashable, Client] = {}
         self.locks: dict[Hashable, threading.Lock] = {}
         self.lock = threading.Lock()
-        self.forked = parent is not None and (bool(parent.clients) or parent.forked)
+        self.forked: bool = parent is not None and (bool(parent.clients) or parent.forked)
         #: Kept, since clients of another process must not be taken down here.
         self.parent = parent
 

@@ -2,13 +2,49 @@
 
 from __future__ import annotations
 
+import ipaddress
+import socket
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from typing import Any
+from urllib.parse import urlsplit
 
 from xprecomputed.errors import AccessDeniedError, PrecomputedError, StorageError
+from xprecomputed.storage._retries import Failure
 
-__all__ = ["abandon", "explained", "nbytes_of", "remove"]
+__all__ = ["abandon", "explained", "failure", "is_this_machine", "nbytes_of", "remove"]
+
+
+#: Names of the errors of aiohttp and fsspec that a second attempt may not meet.
+PASSING = frozenset(
+    {
+        "ClientConnectorError",
+        "ClientOSError",
+        "ClientPayloadError",
+        "FSTimeoutError",
+        "ServerDisconnectedError",
+        "ServerTimeoutError",
+    }
+)
+
+
+def failure(error: Exception, address: str, doing: str) -> Failure:
+    """What an error of fsspec, or of what is behind it, means.
+
+    Other libraries put signed URLs and headers into their messages: only the kind is passed on.
+    """
+    if isinstance(error, PrecomputedError):
+        return Failure(error)
+    kind = type(error).__name__
+    status = getattr(error, "status", None) or getattr(error, "code", None)
+    said = f"{kind} {status}" if isinstance(status, int) else kind
+    if isinstance(error, PermissionError) or status in (401, 403):
+        denied = AccessDeniedError(f"{address}: {said}")
+        denied.may_be_absent = status == 403
+        return Failure(denied)
+    told = isinstance(status, int) and (status in (408, 429) or status >= 500)
+    broken = isinstance(error, TimeoutError | ConnectionError) or kind in PASSING
+    return Failure(StorageError(f"{address}: cannot be {doing} ({said})"), passing=told or broken)
 
 
 @contextmanager
@@ -16,13 +52,11 @@ def explained(address: str, doing: str) -> Iterator[None]:
     """Turn errors of fsspec and of what is behind it into ours."""
     try:
         yield
-    except PrecomputedError:
-        raise
-    except PermissionError as error:
-        raise AccessDeniedError(f"{address}: {type(error).__name__}") from None
     except Exception as error:
-        # other libraries put signed URLs and headers into their messages: only the kind
-        raise StorageError(f"{address}: cannot be {doing} ({type(error).__name__})") from None
+        meant = failure(error, address, doing).error
+        if meant is error:
+            raise
+        raise meant from None
 
 
 def remove(fs: Any, path: str) -> bool:
@@ -54,3 +88,35 @@ def abandon(fs: Any, file: Any, path: str, *, closing_completes: bool) -> None:
             file.close()
         with suppress(Exception):
             remove(fs, path)
+
+
+def is_this_machine(url: str) -> bool:
+    """Whether the host of a URL is this machine, or the link that tells it who it is.
+
+    Names are not looked up.
+
+    Examples
+    --------
+    >>> is_this_machine("http://127.1:80/a"), is_this_machine("s3+http://[::1]/bucket/")
+    (True, True)
+    >>> is_this_machine("http://169.254.169.254/latest"), is_this_machine("http://localhost:80")
+    (True, True)
+    >>> is_this_machine("https://example.org/127.0.0.1"), is_this_machine("http://10.1.2.3/")
+    (False, False)
+    """
+    try:
+        host = (urlsplit(url).hostname or "").rstrip(".")
+    except ValueError:
+        return True  # not a host that one could judge
+    if host == "localhost" or host.endswith(".localhost"):
+        return True
+    try:
+        number = ipaddress.ip_address(host)
+    except ValueError:
+        try:
+            number = ipaddress.ip_address(socket.inet_aton(host))  # 127.1, 2130706433, 0x7f.1
+        except OSError:
+            return False
+    if isinstance(number, ipaddress.IPv6Address) and number.ipv4_mapped is not None:
+        number = number.ipv4_mapped
+    return number.is_loopback or number.is_unspecified or number.is_link_local

@@ -120,6 +120,11 @@ class Storage(ABC):
     def is_local(self) -> bool:
         """Whether a request costs microseconds: then no more threads than cores are used."""
 
+    @property
+    def is_private(self) -> bool:
+        """Whether it is only reached from this machine: nobody else may send us there."""
+        return self.is_local
+
     @abstractmethod
     def get(self, key: str, max_bytes: int | None = None) -> Blob | None:
         """A whole object, or None where the store says that there is none.
@@ -215,7 +220,12 @@ class Storage(ABC):
         raise StorageError(f"{self.url}{key}: this storage is read-only")
 
     def put_parts(
-        self, key: str, parts: Iterable[Bytes], *, only_if: Unchanged | None = None
+        self,
+        key: str,
+        parts: Iterable[Bytes],
+        *,
+        cache_control: str | None = None,
+        only_if: Unchanged | None = None,
     ) -> None:
         """Store one object that is never whole in memory, as `put` does otherwise.
 
@@ -225,6 +235,8 @@ class Storage(ABC):
         parts : iterable of bytes or memoryview
             Drawn from while it is written; what it raises ends the write, passes through and
             leaves the object as it was.
+        cache_control : str, optional
+            As in `put`.
         only_if : Unchanged, optional
             As `update` hands it over; the object is whole in memory then.
 

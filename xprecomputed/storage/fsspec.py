@@ -9,7 +9,6 @@ from typing import Any
 
 from xprecomputed.codecs import SUFFIXES, Bytes
 from xprecomputed.errors import (
-    AccessDeniedError,
     CorruptDataError,
     InvalidURLError,
     MissingDependencyError,
@@ -17,7 +16,15 @@ from xprecomputed.errors import (
     UnsupportedEncodingError,
 )
 from xprecomputed.storage._locks import memory_lock
-from xprecomputed.storage._remote import abandon, explained, nbytes_of, remove
+from xprecomputed.storage._remote import (
+    abandon,
+    explained,
+    failure,
+    is_this_machine,
+    nbytes_of,
+    remove,
+)
+from xprecomputed.storage._retries import persistently
 from xprecomputed.storage.base import (
     LAST_READ_FIRST,
     VARIANTS,
@@ -31,7 +38,7 @@ from xprecomputed.storage.base import (
 )
 from xprecomputed.tracing import record_request
 
-__all__ = ["FsspecStorage", "fsspec_location"]
+__all__ = ["FsspecStorage", "fsspec_location", "opened_location"]
 
 #: Stores whose objects carry their compression in a header, never in the name.
 WITH_HEADERS = frozenset({"http", "https", "s3", "s3a", "gs", "gcs", "az", "abfs", "abfss"})
@@ -57,13 +64,17 @@ class FsspecStorage(Storage):
     root : str
         The file system's own path of the bucket or tree, ending in a slash.
     options : dict
-        Passed by the user; travels in pickles, shows nowhere else.
+        Passed by the user; travels in pickles, shows nowhere else. ``fs`` is a file system that
+        the user has made.
+    query : str
+        Of web addresses, repeated with every request. May be a secret.
     """
 
     shown: str
     opened: str = field(repr=False)
     root: str
     options: dict[str, Any] = field(default_factory=dict, repr=False, hash=False)
+    query: str = field(default="", repr=False)
 
     @property
     def url(self) -> str:  # noqa: D102 - inherited
@@ -74,11 +85,18 @@ class FsspecStorage(Storage):
         return self._protocol == "memory"
 
     @property
+    def is_private(self) -> bool:  # noqa: D102
+        # a chain, or a protocol of which nothing is known, may end anywhere
+        return not self._has_headers or "::" in self.opened or is_this_machine(self.shown)
+
+    @property
     def _protocol(self) -> str:
         return self.opened.partition("://")[0].rpartition("::")[2]
 
     @property
     def _fs(self) -> Any:
+        if "fs" in self.options:
+            return self.options["fs"]
         # fsspec keeps one instance per options in this process, so this is a look-up
         return _url_to_fs(self.opened, self.options, self.shown)[0]
 
@@ -172,12 +190,7 @@ class FsspecStorage(Storage):
         address = self.shown + key
         suffix = suffix_of(encoding, address)
         fs = self._to_write(address)
-        if self._has_headers and (encoding is not None or cache_control is not None):
-            header = "Cache-Control" if encoding is None else "Content-Encoding"
-            cure = "cache_control=None" if encoding is None else "compression=None"
-            raise UnsupportedEncodingError(
-                f"{address}: fsspec cannot set the header {header} on {self._protocol}; use {cure}"
-            )
+        self._refuse_headers(address, encoding, cache_control)
         path = self.root + key
         with explained(address, "written"):
             self._make_folder(fs, path)
@@ -186,11 +199,17 @@ class FsspecStorage(Storage):
         record_request(address, memoryview(data).nbytes)
 
     def put_parts(  # noqa: D102
-        self, key: str, parts: Iterable[Bytes], *, only_if: Unchanged | None = None
+        self,
+        key: str,
+        parts: Iterable[Bytes],
+        *,
+        cache_control: str | None = None,
+        only_if: Unchanged | None = None,
     ) -> None:
         del only_if
         address = self.shown + key
         fs = self._to_write(address)
+        self._refuse_headers(address, None, cache_control)
         if self._in_memory:
             return self.put(key, b"".join(parts))  # where it would be seen half-written
         path = self.root + key
@@ -276,6 +295,14 @@ class FsspecStorage(Storage):
             )
         return self._fs
 
+    def _refuse_headers(self, address: str, encoding: str | None, control: str | None) -> None:
+        if self._has_headers and (encoding is not None or control is not None):
+            header = "Cache-Control" if encoding is None else "Content-Encoding"
+            cure = "cache_control=None" if encoding is None else "compression=None"
+            raise UnsupportedEncodingError(
+                f"{address}: fsspec cannot set the header {header} on {self._protocol}; use {cure}"
+            )
+
     def _make_folder(self, fs: Any, path: str) -> None:
         folder = path.rpartition("/")[0]
         if folder and not self._in_memory and not self._has_headers:
@@ -309,16 +336,18 @@ class FsspecStorage(Storage):
 
     def _ask(self, key: str, start: int | None, stop: int | None) -> bytes | None:
         address = f"{self.shown}{key}"
-        try:
-            data = self._fs.cat_file(self.root + key, start=start, end=stop)
-        except (FileNotFoundError, NotADirectoryError):
-            return None
-        except PermissionError as error:
-            raise AccessDeniedError(f"{address}: {type(error).__name__}") from None
-        except Exception as error:
-            # other libraries put signed URLs and headers into their messages: only the kind
-            raise StorageError(f"{address}: {type(error).__name__}") from None
-        return bytes(data)
+        query = f"?{self.query}" if self.query else ""
+
+        def ask() -> bytes | None:
+            try:
+                return bytes(self._fs.cat_file(self.root + key + query, start=start, end=stop))
+            except (FileNotFoundError, NotADirectoryError):
+                return None
+
+        if self.is_local:
+            with explained(address, "read"):
+                return ask()
+        return persistently(ask, lambda error: failure(error, address, "read"))
 
 
 def _url_to_fs(url: str, options: Mapping[str, Any], shown: str) -> tuple[Any, str]:
@@ -328,7 +357,7 @@ def _url_to_fs(url: str, options: Mapping[str, Any], shown: str) -> tuple[Any, s
     try:
         fs, path = fsspec.core.url_to_fs(url, **options)
     except ImportError as error:
-        place = known_implementations.get(shown.partition("://")[0], {})
+        place = known_implementations.get(shown.partition("://")[0].rpartition("::")[2], {})
         package = str(place.get("class", "fsspec")).partition(".")[0]
         cure = "" if package == "fsspec" else f"\n    pip install {package}"
         raise MissingDependencyError(f"{shown}: {error}{cure}") from None
@@ -356,9 +385,12 @@ def fsspec_location(url: str, options: Mapping[str, Any]) -> tuple[FsspecStorage
         The protocol's package is not installed.
     """
     shown = _without_secrets(url)
+    protocol = url.partition("://")[0].rpartition("::")[2]
+    query = ""
+    if protocol in ("http", "https"):
+        url, _, query = url.partition("?")
     _, path = _url_to_fs(url, options, shown)
     path = str(path).rstrip("/")
-    protocol = url.partition("://")[0].rpartition("::")[2]
     if "://" in path:  # http keeps the whole URL as its path
         scheme, _, rest = path.partition("://")
         host, _, key = rest.partition("/")
@@ -372,4 +404,27 @@ def fsspec_location(url: str, options: Mapping[str, Any]) -> tuple[FsspecStorage
     if not shown.endswith(key):
         raise InvalidURLError(f"{shown}: the address cannot be split into a root and {key!r}")
     base = shown[: len(shown) - len(key)].removesuffix("/") + "/"
-    return FsspecStorage(base, url, root, dict(options)), key
+    return FsspecStorage(base, url, root, dict(options), query), key
+
+
+def opened_location(fs: Any, path: str) -> tuple[FsspecStorage, str]:
+    """Storage and key of a path in a file system of fsspec that somebody has made.
+
+    Raises
+    ------
+    InvalidURLError
+        It is not one of fsspec's.
+    """
+    if not hasattr(fs, "unstrip_protocol") or not hasattr(fs, "cat_file"):
+        raise InvalidURLError(
+            f"fs={type(fs).__name__}: expected a file system of fsspec, such as "
+            'fsspec.filesystem("s3", anon=True)'
+        )
+    plain = str(fs._strip_protocol(path)).rstrip("/")
+    url = str(fs.unstrip_protocol(plain)).replace("memory:///", "memory://", 1)  # as it is typed
+    shown = _without_secrets(url)
+    place = plain.partition("://")[2].partition("/")[2] if "://" in plain else plain
+    bucketed = url.partition("://")[0] in WITH_BUCKETS
+    key = (place.partition("/")[2] if bucketed else place).strip("/")
+    root, base = plain[: len(plain) - len(key)], shown[: len(shown) - len(key)]
+    return FsspecStorage(base if base.endswith("/") else f"{base}/", url, root, {"fs": fs}), key

@@ -164,9 +164,14 @@ class LocalStorage(Storage):
         record_request(path, memoryview(data).nbytes)
 
     def put_parts(  # noqa: D102
-        self, key: str, parts: Iterable[Bytes], *, only_if: Unchanged | None = None
+        self,
+        key: str,
+        parts: Iterable[Bytes],
+        *,
+        cache_control: str | None = None,
+        only_if: Unchanged | None = None,
     ) -> None:
-        del only_if
+        del cache_control, only_if
         path = self.root + key
         nbytes = 0
         with replacing(path) as write:

@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from xprecomputed.codecs import Bytes, decompress
-from xprecomputed.errors import ConflictError, CorruptDataError
+from xprecomputed.errors import AccessDeniedError, ConflictError, CorruptDataError
 from xprecomputed.metadata import ShardingSpec
 from xprecomputed.options import get_options
 from xprecomputed.parallel import run_bounded
@@ -110,11 +110,14 @@ class ShardedValues:
     spec : ShardingSpec
     max_entries : int
         No minishard can have more keys (bounds what an index may decompress to).
+    denied_is_absent : bool
+        Whether a plain 403 means that there is no such shard.
     """
 
     directory: Location
     spec: ShardingSpec
     max_entries: int
+    denied_is_absent: bool = False
 
     def read(
         self,
@@ -325,7 +328,12 @@ class ShardedValues:
         cached = (self.directory, name, start, stop)
         index = self._remembered(cached, shard, anew)
         if index is None:
-            blob = self.directory.storage.get_range(self._key(name), start, stop)
+            try:
+                blob = self.directory.storage.get_range(self._key(name), start, stop)
+            except AccessDeniedError as error:
+                if not (self.denied_is_absent and error.may_be_absent):
+                    raise
+                blob = None
             if blob is None:
                 return None
             if len(blob.data) != stop - start:
@@ -371,6 +379,10 @@ class ShardedValues:
                 content = MinishardIndex.parse(data, self.spec)
             except CorruptDataError as error:
                 raise CorruptDataError(f"{self._url(name)}: {where}: {error}") from None
+            if ((content.starts < stop) & (content.stops > start)).any():
+                raise CorruptDataError(
+                    f"{self._url(name)}: {where}: it places values where it lies itself"
+                )
             index = replace(place, content=content)
             index_cache.put(cached, index, content.nbytes)
         return index

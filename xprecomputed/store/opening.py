@@ -6,23 +6,31 @@ import hashlib
 import json
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from contextlib import suppress
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from xprecomputed.codecs import Array, decompress
-from xprecomputed.errors import InfoMissingError, InvalidInfoError, OutOfBoundsError
+from xprecomputed.errors import (
+    InfoMissingError,
+    InvalidInfoError,
+    InvalidURLError,
+    OutOfBoundsError,
+)
 from xprecomputed.grid import Box, Triple
 from xprecomputed.metadata import ScaleInfo, VolumeInfo, parse_json
-from xprecomputed.storage import Location, locate_url
+from xprecomputed.options import as_cache_dir
+from xprecomputed.storage import Location, cached, is_remote, locate_url
+from xprecomputed.store.caching import StoreCache
 from xprecomputed.store.provenance import read_provenance
 from xprecomputed.store.toolbox import as_box, count_labels, coverage, delete_chunks
-from xprecomputed.volume import ScaleReader, ScaleWriter
+from xprecomputed.volume import FillMissing, ScaleReader, ScaleWriter
 from xprecomputed.volume.layout import Sharding
 
 if TYPE_CHECKING:
     import xarray as xr
 
-__all__ = ["PrecomputedStore", "open_store", "read_info", "reopen"]
+__all__ = ["MAX_REDIRECTS", "PrecomputedStore", "open_store", "read_info", "reopen"]
 
 Mip = int | str | Sequence[float]
 AnyBox = Box | tuple[Triple, Triple]
@@ -40,6 +48,7 @@ class PrecomputedStore:
 
     location: Location
     info: VolumeInfo
+    cache_dir: str | None = None
 
     @property
     def url(self) -> str:
@@ -62,7 +71,12 @@ class PrecomputedStore:
         """
         return read_provenance(self.location)
 
-    def reader(self, mip: Mip = 0, *, fill_missing: bool = False) -> ScaleReader:
+    @property
+    def cache(self) -> StoreCache:
+        """What the disk cache holds of this volume: ``list``, ``nbytes`` and ``flush``."""
+        return StoreCache(cached(self.location, self.cache_dir), self.info)
+
+    def reader(self, mip: Mip = 0, *, fill_missing: FillMissing = False) -> ScaleReader:
         """The reader of one scale, named by index, resolution in nm (x, y, z) or key.
 
         Raises
@@ -70,7 +84,10 @@ class PrecomputedStore:
         ScaleNotFoundError, UnsupportedEncodingError
         """
         return ScaleReader.open(
-            self.location, self.info, self.info.find_mip(mip), fill_missing=fill_missing
+            cached(self.location, self.cache_dir),
+            self.info,
+            self.info.find_mip(mip),
+            fill_missing=fill_missing,
         )
 
     def read(
@@ -78,7 +95,7 @@ class PrecomputedStore:
         box: AnyBox,
         mip: Mip = 0,
         *,
-        fill_missing: bool = False,
+        fill_missing: FillMissing = False,
     ) -> Array:
         """Voxels of a box as a NumPy array.
 
@@ -87,7 +104,7 @@ class PrecomputedStore:
         box : Box or ((x0, y0, z0), (x1, y1, z1))
             Half-open, absolute voxels of that mip.
         mip : int, str or sequence of three numbers
-        fill_missing : bool
+        fill_missing : bool or "denied"
             Read chunks that are definitely not stored as zeros.
 
         Returns
@@ -183,7 +200,7 @@ class PrecomputedStore:
         return delete_chunks(writer, as_box(box, writer.scale.bounds))
 
     def unique(
-        self, box: AnyBox | None = None, mip: Mip = 0, *, fill_missing: bool = False
+        self, box: AnyBox | None = None, mip: Mip = 0, *, fill_missing: FillMissing = False
     ) -> xr.DataArray:
         """The labels in a box and how many voxels have each, through dask.
 
@@ -195,7 +212,7 @@ class PrecomputedStore:
         box : Box or ((x0, y0, z0), (x1, y1, z1)), optional
             Absolute voxels of that mip; the whole mip by default.
         mip : int, str or sequence of three numbers
-        fill_missing : bool
+        fill_missing : bool or "denied"
             Count chunks that are definitely not stored as zeros.
 
         Returns
@@ -294,20 +311,31 @@ def open_store(
     info: Mapping[str, Any] | VolumeInfo | None = None,
     storage_options: Mapping[str, Any] | None = None,
     max_redirects: int = MAX_REDIRECTS,
+    cache_dir: str | os.PathLike[str] | None = None,
 ) -> PrecomputedStore:
     """Open a volume; one request, for its ``info``.
 
     Parameters
     ----------
-    url : str, path-like or PrecomputedStore
-        A path, ``file://``, ``memory://`` or any fsspec URL or chain, with or without
-        ``precomputed://`` in front or ``|neuroglancer-precomputed:`` behind.
+    url : str, path-like, PrecomputedStore or fsspec object
+        A path, ``gs:// s3:// az:// http(s):// file:// memory://``, ``s3+https://host/bucket/``
+        of an S3 look-alike, or any fsspec URL or chain, with or without ``precomputed://`` in
+        front or ``|neuroglancer-precomputed:`` behind. What has ``fs`` and ``path`` or ``root``
+        (fsspec's mappings and open files, UPath) is asked through its own file system.
     info : mapping or VolumeInfo, optional
         Used instead of the stored one, which is not read then.
     storage_options : mapping, optional
-        For fsspec. Kept out of reprs, attrs and dask tokens.
+        In the words of s3fs, gcsfs, adlfs and fsspec's http: ``anon key secret token profile
+        endpoint_url region requester_pays project account_name headers`` …, or ``fs``, a file
+        system of fsspec. Travels in pickles to workers; kept out of reprs, attrs and dask
+        tokens. Without credentials here, those of the secrets folders of CloudVolume are taken,
+        then what the cloud's own tools use, then none.
     max_redirects : int
         How many ``redirect`` members in a row are followed.
+    cache_dir : str or path-like, optional
+        Folder on this machine that keeps what is read of remote chunks and shards, instead of
+        the option of that name. What it holds is believed: after others have changed the
+        volume, call ``store.cache.flush()``.
 
     Raises
     ------
@@ -326,15 +354,16 @@ def open_store(
     >>> store.read(((0, 0, 0), (4, 1, 1))).tolist()
     [[[[0, 1, 2, 3]]]]
     """
+    folder = None if cache_dir is None else as_cache_dir(cache_dir)
     if isinstance(url, PrecomputedStore):
-        return url
+        return url if folder is None else replace(url, cache_dir=folder)
     location = locate_url(url, storage_options)
     given = None
     if info is None:
-        store = _follow(location, storage_options, max_redirects)
+        store = replace(_follow(location, storage_options, max_redirects), cache_dir=folder)
     else:
         given = info if isinstance(info, VolumeInfo) else VolumeInfo.from_json(info, "info=")
-        store = PrecomputedStore(location, given)
+        store = PrecomputedStore(location, given, folder)
     # a redirect to another bucket or host was followed without the options
     kept = storage_options if store.location.storage.url == location.storage.url else None
     if kept or given:
@@ -387,13 +416,23 @@ def _redirected(
         raise InvalidInfoError(
             f"{where}: redirect is {target!r}, expected a URL or an absolute path"
         )
-    # what opens one bucket or host (`home`) is not shown to another, however many hops away
-    same = target.removeprefix("precomputed://").startswith(home)
-    following = locate_url(target, storage_options if same else None)
-    local = location.storage.url.startswith(("file://", "memory://"))
-    if not local and following.storage.url.startswith(("file://", "memory://")):
-        raise InvalidInfoError(f"{where}: a remote volume may not redirect to {following.url}")
-    return following
+    if not location.storage.is_private and not is_remote(target):
+        raise InvalidInfoError(
+            f"{where}: a remote volume may not redirect to {target}, which is neither a cloud nor "
+            "a public web server; open that yourself if it is what you want"
+        )
+    return _located(target, home, storage_options)
+
+
+def _located(target: str, home: str, storage_options: Mapping[str, Any] | None) -> Location:
+    """What opens one bucket or host (`home`) is not shown to another, however many hops away."""
+    if storage_options:
+        with suppress(InvalidURLError):  # words for another kind of store
+            location = locate_url(target, storage_options)
+            if location.storage.url == home:
+                return location
+    location = locate_url(target, trusted=False)
+    return locate_url(target) if location.storage.url == home else location
 
 
 def read_info(location: Location) -> Any:

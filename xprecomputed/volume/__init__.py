@@ -6,7 +6,7 @@ from xprecomputed.volume.downsampling import coarse_box, default_method, downsam
 from xprecomputed.volume.layout import create_info
 from xprecomputed.volume.plan import ChunkTask, Indexer, OuterPlan, PointPlan
 from xprecomputed.volume.presence import stored_chunks, stored_shards
-from xprecomputed.volume.reader import ScaleReader, merged_counts
+from xprecomputed.volume.reader import FillMissing, ScaleReader, merged_counts
 from xprecomputed.volume.write_plan import (
     Blocks,
     ShardTask,
@@ -31,6 +31,7 @@ __all__ = [
     "STAGING",
     "Blocks",
     "ChunkTask",
+    "FillMissing",
     "Indexer",
     "OuterPlan",
     "Partial",

@@ -109,7 +109,9 @@ def _put(
         value = values[position]
         return value.read(value.start, value.stop)
 
-    place.storage.put_parts(place.key, layout.parts(read), only_if=only_if)
+    place.storage.put_parts(
+        place.key, layout.parts(read), cache_control=writer.cache_control, only_if=only_if
+    )
     index_cache.clear()  # not every store can tell that an object was replaced
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Protocol, TypeAlias
+from typing import Any, Literal, Protocol, TypeAlias
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -24,6 +24,7 @@ from xprecomputed.codecs import (
     decompress,
 )
 from xprecomputed.errors import (
+    AccessDeniedError,
     ChunkMissingError,
     CorruptDataError,
     InvalidInfoError,
@@ -34,13 +35,17 @@ from xprecomputed.grid import Box, Triple
 from xprecomputed.metadata import ScaleInfo, VolumeInfo
 from xprecomputed.parallel import decode_slot, run_bounded
 from xprecomputed.shard_format import MortonCode
-from xprecomputed.storage import Location, ShardedValues, workers_for
+from xprecomputed.storage import Blob, Location, ShardedValues, workers_for
 from xprecomputed.tracing import record_filled
 from xprecomputed.volume.plan import ChunkTask, Indexer, OuterPlan, PointPlan
 
-__all__ = ["ScaleReader", "merged_counts"]
+__all__ = ["FillMissing", "ScaleReader", "merged_counts"]
 
 Counts: TypeAlias = "tuple[Array, NDArray[np.int64]]"
+
+#: Whether holes are zeros: chunks of which the store says so, and with "denied" those too for
+#: which it gives a plain 403, as S3 does to those who may not list the bucket.
+FillMissing: TypeAlias = bool | Literal["denied"]
 
 #: Decoding takes the stored bytes, maybe their decompressed form, and a decoded temporary.
 COPIES = 2
@@ -59,8 +64,8 @@ class ScaleReader:
         Little-endian.
     num_channels : int
     codec : Codec
-    fill_missing : bool
-        Whether a chunk that is definitely not stored reads as zeros.
+    fill_missing : bool or "denied"
+        Whether a chunk that is definitely not stored reads as zeros, or also one that is denied.
     instead : str
         A mip that has data, where this one is a placeholder; else empty.
     """
@@ -70,19 +75,23 @@ class ScaleReader:
     dtype: np.dtype[Any]
     num_channels: int
     codec: Codec
-    fill_missing: bool = False
+    fill_missing: FillMissing = False
     instead: str = ""
 
     @classmethod
     def open(
-        cls, volume: Location, info: VolumeInfo, mip: int, *, fill_missing: bool = False
+        cls, volume: Location, info: VolumeInfo, mip: int, *, fill_missing: FillMissing = False
     ) -> ScaleReader:
         """The reader of scale number `mip`; no request is made.
 
         Raises
         ------
         UnsupportedEncodingError, InvalidURLError, InvalidInfoError
+        ValueError
+            Of `fill_missing`.
         """
+        if fill_missing != "denied" and not isinstance(fill_missing, bool):
+            raise ValueError(f"fill_missing={fill_missing!r}: expected True, False or 'denied'")
         scale = info.scales[mip]
         reader = cls(
             directory=volume.child(scale.key),
@@ -226,7 +235,7 @@ class ScaleReader:
         place = self.directory.child(self.scale.grid.name(task.cell))
         limit = self.codec.max_encoded_bytes(chunk)
         # a compressed object may be a little longer than its contents
-        blob = self.directory.storage.get(place.key, limit + (limit >> 4) + 4096)
+        blob = self._stored(place, limit + (limit >> 4) + 4096)
         if blob is None:
             sink.miss(task, place.url)
             return
@@ -240,6 +249,14 @@ class ScaleReader:
                 self._take(data, chunk, task, sink)
         except CorruptDataError as error:
             raise CorruptDataError(f"{place.url}: {error}") from None
+
+    def _stored(self, place: Location, max_bytes: int) -> Blob | None:
+        try:
+            return place.storage.get(place.key, max_bytes)
+        except AccessDeniedError as error:
+            if self.fill_missing == "denied" and error.may_be_absent:
+                return None
+            raise _with_cure(error) from None
 
     def _read_shards(self, tasks: list[ChunkTask], sink: _Sink) -> None:
         keys = self.keys([task.cell for task in tasks])
@@ -260,12 +277,15 @@ class ScaleReader:
                     f"{self.scale.grid.name(task.cell)}: {error}{self._hint(task.cell)}"
                 ) from None
 
-        values.read(
-            keys,
-            deliver,
-            max_value_bytes=self.codec.max_encoded_bytes(chunk),
-            held_bytes=COPIES * chunk.nbytes,
-        )
+        try:
+            values.read(
+                keys,
+                deliver,
+                max_value_bytes=self.codec.max_encoded_bytes(chunk),
+                held_bytes=COPIES * chunk.nbytes,
+            )
+        except AccessDeniedError as error:
+            raise _with_cure(error) from None
 
     def _take(self, data: Bytes, chunk: ChunkSpec, task: ChunkTask, sink: _Sink) -> None:
         if not len(data):
@@ -298,7 +318,7 @@ class ScaleReader:
             bits = self._morton().bits
             above = max(0, bits - spec.preshift_bits - spec.minishard_bits - spec.shard_bits)
             entries = min(entries, 1 << min(bits, spec.preshift_bits + above))
-        return ShardedValues(self.directory, spec, entries)
+        return ShardedValues(self.directory, spec, entries, self.fill_missing == "denied")
 
     def _hint(self, cell: Triple) -> str:
         """The likely cause at edges of sharded data (format reference 4.6)."""
@@ -308,6 +328,18 @@ class ScaleReader:
             " (CloudVolume and Igneous store one encoded background chunk for all extents of a "
             "shard unless delete_black_uploads is set; this edge chunk may be such a one)"
         )
+
+
+def _with_cure(error: AccessDeniedError) -> AccessDeniedError:
+    """A denial of a chunk; how to go on where it may be a hole."""
+    if not error.may_be_absent:
+        return error
+    explained = AccessDeniedError(
+        f"{error}. Buckets that may not be listed answer 403 for objects that do not exist: if "
+        "this is a hole and holes are background, open with fill_missing='denied'"
+    )
+    explained.may_be_absent = True
+    return explained
 
 
 class _Sink(Protocol):

@@ -78,6 +78,10 @@ class Piece:
         return 500 + len(self.data or b"") + held + 2 * self.keys.nbytes
 
 
+#: Encodings whose chunks gzip makes smaller.
+COMPRESSIBLE = frozenset({"raw", "compressed_segmentation", "compresso", "crackle"})
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ScaleWriter:
     """One scale, ready to be written. Frozen, picklable; holds no socket and no thread.
@@ -114,6 +118,10 @@ class ScaleWriter:
     def open(cls, volume: Location, info: VolumeInfo, mip: int, **options: Any) -> ScaleWriter:
         """The writer of scale number `mip`; no request is made.
 
+        The compression "auto" is gzip where a header can tell it and the encoding leaves
+        something to compress, as CloudVolume does it; on disks none, since only CloudVolume
+        knows the suffixes.
+
         Raises
         ------
         DataTypeError
@@ -126,6 +134,9 @@ class ScaleWriter:
             fits = False
         if not fits or (fill != fill and info.dtype.kind != "f"):
             raise DataTypeError(f"fill_value={fill!r} does not fit {info.data_type}")
+        if options.get("compression") == "auto":
+            worthwhile = info.scales[mip].encoding in COMPRESSIBLE
+            options["compression"] = "gzip" if worthwhile and volume.storage.has_headers else None
         home = os.getpid() if volume.storage.url.startswith("memory:") else None
         return cls(reader=ScaleReader.open(volume, info, mip), home=home, **options)
 
@@ -365,7 +376,7 @@ class ScaleWriter:
 
 
 def check_compression(compression: str | None, level: int | None) -> str | None:
-    """The compression of whole chunk objects that an argument means.
+    """The argument `compression`, if it can be used; "auto" is for `ScaleWriter.open`.
 
     Raises
     ------
@@ -373,10 +384,7 @@ def check_compression(compression: str | None, level: int | None) -> str | None:
         Unknown, or a level that it does not have.
     MissingDependencyError
     """
-    if compression == "auto":
-        # readers of local files other than CloudVolume know no suffixes
-        compression = None
-    if compression is not None:
+    if compression not in (None, "auto"):
         compress(b"", compression, level)
     elif level is not None:
         raise ValueError(f"compression_level={level} without a compression")

@@ -1,0 +1,498 @@
+"""S3, Google Cloud Storage, Azure and the web, through obstore.
+
+Its calls release the GIL, so threads are enough to have many requests under way. Stores are
+made in each process when the first request needs them: what is pickled are the address and
+what the user passed.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import time
+from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping
+from contextlib import suppress
+from dataclasses import dataclass, field, replace
+from itertools import chain
+from typing import Any, TypeVar
+
+from xprecomputed.codecs import GZIP_MAGIC, Bytes
+from xprecomputed.errors import (
+    AccessDeniedError,
+    ConflictError,
+    CorruptDataError,
+    NotFoundError,
+    StorageError,
+)
+from xprecomputed.options import get_options
+from xprecomputed.storage._answers import LENGTH_UNKNOWN, RANGE_BEYOND, explain
+from xprecomputed.storage._clients import Client, client_for
+from xprecomputed.storage._obstore import store_arguments
+from xprecomputed.storage._remote import is_this_machine
+from xprecomputed.storage._retries import persistently
+from xprecomputed.storage.address import Address
+from xprecomputed.storage.base import (
+    Blob,
+    Entry,
+    Storage,
+    Unchanged,
+    check_folder_key,
+    suffix_of,
+)
+from xprecomputed.storage.cached import forget_everywhere
+from xprecomputed.storage.credentials import Access
+from xprecomputed.storage.fsspec import FsspecStorage
+from xprecomputed.tracing import record_request
+
+__all__ = ["ObjectStorage"]
+
+T = TypeVar("T")
+
+#: An object up to this size is sent in one request, a larger one in parts of this size.
+PART_BYTES = 32 << 20
+#: A body up to this size is sent within the time in which an answer has to begin.
+SOON_SENT_BYTES = 4 << 20
+#: Attempts to change an object that others change too.
+ATTEMPTS = 20
+#: Addresses on the web of what is in a bucket too.
+SAME_PLACES = (
+    (re.compile(r"^https?://storage\.googleapis\.com/"), "gs://"),
+    (re.compile(r"^https?://([^/]+)\.storage\.googleapis\.com/"), r"gs://\1/"),
+    (re.compile(r"^https?://([^/]+)\.s3[.-][a-z0-9.-]*amazonaws\.com/"), r"s3://\1/"),
+    (re.compile(r"^(?:s3\+)?https?://s3[.-][a-z0-9.-]*amazonaws\.com/"), "s3://"),
+)
+#: What servers say that means nothing.
+NO_COMPRESSION = frozenset({"", "identity", "aws-chunked", "utf-8"})
+SAME_COMPRESSION = {"x-gzip": "gzip"}
+
+
+@dataclass(frozen=True, slots=True)
+class ObjectStorage(Storage):
+    """A bucket, a container or a web server (which is read-only).
+
+    Parameters
+    ----------
+    address : Address
+        Of the root: without a key.
+    options : dict
+        Passed by the user; travels in pickles, shows nowhere else.
+    trusted : bool
+        Whether the user named this server, as in `find_access`.
+    """
+
+    address: Address
+    options: Mapping[str, Any] = field(default_factory=dict, repr=False, hash=False)
+    trusted: bool = True
+
+    @property
+    def url(self) -> str:  # noqa: D102 - inherited
+        return self.address.url
+
+    @property
+    def is_local(self) -> bool:  # noqa: D102
+        return False
+
+    def identity(self, key: str) -> str:
+        """One address for the same bucket, also where its cloud shows it on the web."""
+        address = f"{self.url}{key}".strip("/")
+        for pattern, meant in SAME_PLACES:
+            address = pattern.sub(meant, address)
+        return address
+
+    @property
+    def is_private(self) -> bool:  # noqa: D102
+        return is_this_machine(self.address.endpoint_url or "")
+
+    @property
+    def has_headers(self) -> bool:  # noqa: D102
+        return True
+
+    @property
+    def can_update(self) -> bool:  # noqa: D102
+        return not self._is_web
+
+    def get(self, key: str, max_bytes: int | None = None) -> Blob | None:  # noqa: D102
+        address = self.url + key
+
+        def ask(store: Any) -> Blob | None:
+            import obstore
+
+            result = obstore.get(store, self._name(key))
+            nbytes = result.meta["size"]
+            if max_bytes is not None and nbytes > max_bytes:
+                raise CorruptDataError(
+                    f"{address}: {nbytes} bytes, at most {max_bytes} can be valid"
+                )
+            encoding = _compression(result.attributes, address)
+            data = _body(result)
+            if encoding == "gzip" and data[:2] != GZIP_MAGIC:
+                encoding = None  # a proxy has undone it and left the header
+            return Blob(data, encoding, _version(result.meta))
+
+        blob = self._read(key, ask, lambda other: other.get(key, max_bytes))
+        record_request(address, 0 if blob is None else len(blob.data))
+        return blob
+
+    def get_range(self, key: str, start: int, stop: int) -> Blob | None:  # noqa: D102
+        address = self.url + key
+
+        def ask(store: Any) -> Blob | None:
+            import obstore
+
+            if start >= stop:
+                return Blob(b"", version=_version(obstore.head(store, self._name(key))))
+            try:
+                result = obstore.get(store, self._name(key), options={"range": (start, stop)})
+            except Exception as error:
+                if RANGE_BEYOND not in str(error):
+                    raise
+                return Blob(b"", version=_version(obstore.head(store, self._name(key))))
+            encoding = _compression(result.attributes, address)
+            if encoding is not None:
+                raise CorruptDataError(
+                    f"{address}: the whole object is compressed with {encoding}, so its ranges "
+                    "cannot be read; store it without Content-Encoding"
+                )
+            first, last = result.range
+            data = _body(result)
+            if first != start or len(data) > stop - start:
+                raise StorageError(
+                    f"{address}: asked for bytes {start} to {stop}, the server sent {first} to "
+                    f"{last}"
+                )
+            return Blob(data, version=_version(result.meta))
+
+        blob = self._read(key, ask, lambda other: other.get_range(key, start, stop))
+        record_request(address, 0 if blob is None else len(blob.data))
+        return blob
+
+    def size(self, key: str) -> int | None:  # noqa: D102
+        import obstore
+
+        record_request(self.url + key, 0)
+        return self._read(
+            key,
+            lambda store: int(obstore.head(store, self._name(key))["size"]),
+            lambda other: other.size(key),
+        )
+
+    def list_dir(self, key: str) -> Iterator[Entry]:  # noqa: D102
+        import obstore
+
+        address = self.url + key
+        if self._is_web:
+            raise StorageError(f"{address}: the web is read-only and has no listings")
+        prefix = self._name(key) + "/" if key else None
+        listed = self._read(key, lambda store: obstore.list_with_delimiter(store, prefix))
+        record_request(address, 0)
+        for each in listed["objects"] if listed is not None else ():
+            name = each["path"].rpartition("/")[2]
+            if name and not name.startswith("."):
+                yield Entry(name, each["size"])
+
+    def put(  # noqa: D102
+        self,
+        key: str,
+        data: Bytes,
+        *,
+        encoding: str | None = None,
+        cache_control: str | None = None,
+        only_if: Unchanged | None = None,
+    ) -> None:
+        import obstore
+
+        address = self._to_write(key)
+        suffix_of(encoding, address)  # refuses what no reader knows
+        sent = bytes(data)
+        attempts = []
+
+        def put(store: Any) -> None:
+            attempts.append(store)
+            obstore.put(
+                store,
+                self._name(key),
+                sent,
+                attributes=_headers(encoding, cache_control),
+                mode=_mode(only_if),
+                use_multipart=False,
+            )
+
+        try:
+            self._write(key, put, nbytes=len(sent))
+        except ConflictError:
+            # the somebody else of a second attempt may be the first one, whose answer was lost
+            if len(attempts) == 1 or self.get(key) != Blob(sent, encoding):
+                raise
+        record_request(address, len(sent))
+
+    def put_parts(  # noqa: D102
+        self,
+        key: str,
+        parts: Iterable[Bytes],
+        *,
+        cache_control: str | None = None,
+        only_if: Unchanged | None = None,
+    ) -> None:
+        self._to_write(key)
+        remaining = iter(parts)
+        first: list[bytes] = []
+        nbytes = 0
+        for part in remaining:
+            first.append(bytes(part))
+            nbytes += len(first[-1])
+            if nbytes >= PART_BYTES and only_if is None:
+                break
+        else:
+            self.put(key, b"".join(first), cache_control=cache_control, only_if=only_if)
+            return
+        sent = _Counted(chain(first, remaining))
+        del first
+        self._send_parts(key, sent, _headers(None, cache_control))
+        record_request(self.url + key, sent.nbytes)
+
+    def _send_parts(self, key: str, parts: _Counted, attributes: dict[str, str]) -> None:
+        """Send an object in parts, each of them repeated by obstore where it fails."""
+        import obstore
+
+        address = self.url + key
+        before = self._head(key)
+        client = self._client(retries=get_options().max_retries, for_writing=True)
+        try:
+            obstore.put(
+                client.store,
+                self._name(key),
+                parts,
+                attributes=attributes,
+                use_multipart=True,
+                chunk_size=PART_BYTES,
+                max_concurrency=2,
+            )
+        except Exception as error:
+            if parts.error is not None:  # of who makes the parts: as it was
+                raise parts.error from None
+            ended = isinstance(error, FileNotFoundError) or "NoSuchUpload" in str(error)
+            if ended:  # perhaps by the first attempt to do so
+                after = self._head(key)
+                changed = before is None or after is None or _version(after) != _version(before)
+                if after is not None and changed and after["size"] == parts.nbytes:
+                    return
+                raise StorageError(
+                    f"{address}: its upload in parts was lost; write again"
+                ) from None
+            raise explain(error, address, client.access.source).error from None
+        finally:
+            forget_everywhere(self.identity(key))
+
+    def delete(self, key: str) -> bool:  # noqa: D102
+        import obstore
+
+        address = self._to_write(key)
+        if self._head(key) is None:
+            return False
+        with suppress(NotFoundError):  # somebody else did it
+            self._write(key, lambda store: obstore.delete(store, self._name(key)))
+        record_request(address, 0)
+        return True
+
+    def delete_tree(self, key: str) -> None:  # noqa: D102
+        import obstore
+
+        check_folder_key(key)
+        address = self._to_write(key)
+        if self._head(key) is not None:
+            raise StorageError(f"{address}: not a folder, so nothing is deleted")
+
+        def delete(store: Any) -> None:
+            for batch in obstore.list(store, self._name(key) + "/"):
+                with suppress(FileNotFoundError):
+                    obstore.delete(store, [each["path"] for each in batch])
+
+        try:
+            self._write(key, delete)
+        finally:
+            forget_everywhere(self.identity(key), below=True)
+        record_request(address, 0)
+
+    def update(self, key: str, work: Callable[[Unchanged | None], T]) -> T:
+        """Write only if the object is still the one that was read; else do it all again."""
+        address = self._to_write(key)
+        for attempt in range(ATTEMPTS):
+            found = self._head(key)
+            version = None if found is None else _version(found)
+            if found is not None and version is None:
+                raise StorageError(
+                    f"{address}: the server gives no ETag, so writers cannot be kept apart"
+                )
+            try:
+                return work(Unchanged(version))
+            except ConflictError:
+                time.sleep(0.02 * attempt * (1 + os.urandom(1)[0] / 256))
+        raise ConflictError(f"{address}: others were faster {ATTEMPTS} times; write again")
+
+    # ---- requests
+
+    def _head(self, key: str) -> Mapping[str, Any] | None:
+        import obstore
+
+        record_request(self.url + key, 0)
+        return self._read(key, lambda store: obstore.head(store, self._name(key)))
+
+    def _read(
+        self,
+        key: str,
+        ask: Callable[[Any], T],
+        otherwise: Callable[[FsspecStorage], T | None] = lambda _: None,
+    ) -> T | None:
+        """Ask; None where there is no such object.
+
+        Parameters
+        ----------
+        key : str
+        ask : callable
+            Of a store of obstore.
+        otherwise : callable
+            The same of fsspec, for web servers that do not say how long an answer is.
+        """
+        client = self._client()
+        try:
+            found = self._ask(key, client, ask)
+        except NotFoundError:
+            return None
+        except _LengthUnknownError:
+            return otherwise(self.through_fsspec(client.access))
+        except AccessDeniedError:
+            # keys that lie around on a machine must not make public data private
+            if client.access.given or client.access.words.get("anon") or self in _welcome:
+                raise
+            with suppress(NotFoundError, AccessDeniedError):
+                found = self._ask(key, self._client(anonymous=True), ask)
+                _anonymous.add(self)
+                return found
+            raise
+        _welcome.add(self)
+        return found
+
+    def _write(self, key: str, ask: Callable[[Any], T], nbytes: int = 0) -> T:
+        try:
+            return self._ask(key, self._client(for_writing=nbytes > SOON_SENT_BYTES), ask)
+        finally:
+            forget_everywhere(self.identity(key))
+
+    def _ask(self, key: str, client: Client, ask: Callable[[Any], T]) -> T:
+        def explained(error: Exception) -> Any:
+            if self._is_web and LENGTH_UNKNOWN in str(error):
+                raise _LengthUnknownError from None
+            return explain(error, self.url + key, client.access.source)
+
+        return persistently(lambda: ask(client.store), explained)
+
+    def _client(
+        self, *, anonymous: bool = False, retries: int = 0, for_writing: bool = False
+    ) -> Client:
+        return client_for(
+            self.address,
+            self.options,
+            trusted=self.trusted,
+            anonymous=anonymous or self in _anonymous,
+            retries=retries,
+            for_writing=for_writing,
+        )
+
+    def through_fsspec(self, access: Access) -> FsspecStorage:
+        """The same web server with the same credentials."""
+        root = f"{self.address.endpoint_url}/"
+        headers = store_arguments(self.address, access).client_options.get("default_headers")
+        options = {"client_kwargs": {"headers": headers}} if headers else {}
+        return FsspecStorage(self.url, root, root, options, self.address.query)
+
+    def _to_write(self, key: str) -> str:
+        if self._is_web:
+            raise StorageError(f"{self.url}{key}: the web is read-only")
+        return self.url + key
+
+    def _name(self, key: str) -> str:
+        return self.address.object_name(key)
+
+    @property
+    def _is_web(self) -> bool:
+        return self.address.provider == "http"
+
+
+class _LengthUnknownError(Exception):
+    """The server sends an answer without saying how long it is."""
+
+
+class _Counted:
+    """Parts on their way, their bytes, and what went wrong while they were made."""
+
+    def __init__(self, parts: Iterable[Bytes]) -> None:
+        self._parts = iter(parts)
+        self.nbytes = 0
+        self.error: BaseException | None = None
+
+    def __iter__(self) -> Iterator[bytes]:
+        return self
+
+    def __next__(self) -> bytes:
+        try:
+            part = bytes(next(self._parts))
+        except StopIteration:
+            raise
+        except BaseException as error:
+            self.error = error
+            raise
+        self.nbytes += len(part)
+        return part
+
+
+def _body(result: Any) -> bytes:
+    """All bytes of an answer, as many as it announced."""
+    first, last = result.range
+    data: bytes = result.bytes().to_bytes()
+    if len(data) != last - first:
+        raise EOFError(f"{len(data)} of {last - first} bytes came")
+    return data
+
+
+def _compression(attributes: Mapping[str, str], address: str) -> str | None:
+    """What ``Content-Encoding`` says."""
+    declared = str(attributes.get("Content-Encoding", "")).lower()
+    named = [each.strip() for each in declared.split(",")]
+    kept = [SAME_COMPRESSION.get(each, each) for each in named if each not in NO_COMPRESSION]
+    if len(kept) > 1:
+        raise CorruptDataError(f"{address}: compressed twice, Content-Encoding is {declared!r}")
+    return kept[0] if kept else None
+
+
+def _headers(encoding: str | None, cache_control: str | None) -> dict[str, str]:
+    headers = {"Content-Encoding": encoding, "Cache-Control": cache_control}
+    return {name: value for name, value in headers.items() if value is not None}
+
+
+def _version(meta: Mapping[str, Any]) -> Hashable:
+    """What tells two objects of one name apart, as far as the server does."""
+    if meta.get("e_tag") or meta.get("version"):
+        return meta.get("e_tag"), meta.get("version")
+    changed = meta["last_modified"]
+    return (changed.timestamp(), meta["size"]) if changed.timestamp() else None
+
+
+def _mode(only_if: Unchanged | None) -> Any:
+    if only_if is None:
+        return "overwrite"
+    if only_if.version is None:
+        return "create"
+    names: Any = zip(("e_tag", "version"), only_if.version, strict=True)  # type: ignore[call-overload]
+    return {name: value for name, value in names if value is not None}
+
+
+#: Those that answered whom the machine's credentials name, and those that answer anybody only.
+_welcome: set[ObjectStorage] = set()
+_anonymous: set[ObjectStorage] = set()
+
+
+def object_location(
+    address: Address, options: Mapping[str, Any], *, trusted: bool
+) -> tuple[ObjectStorage, str]:
+    """Storage and key of an address."""
+    return ObjectStorage(replace(address, key=""), dict(options), trusted), address.key
