@@ -121,7 +121,7 @@ def test_everything_is_dropped(store):
     cache = cache_of(store)
     objects = cache.flush()
     assert 0 < objects <= sum(first)
-    assert (cache.list(), memory_cache.nbytes) == ([], 0)
+    assert (cache.list(), memory_cache.nbytes, index_cache.nbytes) == ([], 0, 0)
     assert (read(store), read(store, mip=1)) == first
 
 

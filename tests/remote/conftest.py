@@ -6,6 +6,8 @@ from contextlib import ExitStack
 
 import pytest
 
+from xprecomputed.storage import _clients
+
 # gcsfs asks another service what kind of bucket it has, for a minute; read when it is imported
 os.environ.setdefault("GCSFS_EXPERIMENTAL_ZB_HNS_SUPPORT", "false")
 
@@ -27,6 +29,13 @@ def no_credentials(patched, tmp_path_factory):
     patched.setenv("AWS_EC2_METADATA_DISABLED", "true")
     patched.setenv("NO_PROXY", "127.0.0.1")
     return home
+
+
+@pytest.fixture(autouse=True)
+def few_connections():
+    """Hundreds of buckets in one process: their idle connections go with the test."""
+    yield
+    _clients._process.clients.clear()
 
 
 @pytest.fixture(scope="package")
