@@ -18,8 +18,8 @@ from xprecomputed import (
     trace,
 )
 from xprecomputed.storage import Blob, cached, index_cache
-from xprecomputed.storage.cache import memory_cache
-from xprecomputed.storage.disk_cache import DiskCache
+from xprecomputed.storage.caching.disk import DiskCache
+from xprecomputed.storage.caching.memory import memory_cache
 from xprecomputed.store import PrecomputedStore
 from xprecomputed.store.caching import StoreCache
 from xprecomputed.testing import write_volume
@@ -40,7 +40,7 @@ MIPS = [DATA, np.ascontiguousarray(DATA[::2, ::2, ::2])]
 
 @pytest.fixture(autouse=True)
 def empty_memory(monkeypatch):
-    module = importlib.import_module("xprecomputed.storage.cached")
+    module = importlib.import_module("xprecomputed.storage.caching.cached")
     monkeypatch.setattr(module, "_directories", set())
     memory_cache.clear()
     yield

@@ -16,7 +16,7 @@ from xprecomputed import (
     store,
     trace,
 )
-from xprecomputed.storage import FsspecStorage, Location, locate_url
+from xprecomputed.storage import locate_url
 from xprecomputed.store import opening
 from xprecomputed.testing import write_volume
 

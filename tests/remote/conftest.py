@@ -6,7 +6,7 @@ from contextlib import ExitStack
 
 import pytest
 
-from xprecomputed.storage import _clients
+from xprecomputed.storage.clients import process as _clients
 
 # gcsfs asks another service what kind of bucket it has, for a minute; read when it is imported
 os.environ.setdefault("GCSFS_EXPERIMENTAL_ZB_HNS_SUPPORT", "false")

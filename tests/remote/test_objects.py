@@ -24,10 +24,10 @@ from xprecomputed.storage import (
     Entry,
     ObjectStorage,
     Unchanged,
-    _clients,
     locate_url,
     objects,
 )
+from xprecomputed.storage.clients import process as _clients
 from xprecomputed.testing import write_volume
 
 SIGNED = {"key": "fake-key", "secret": "fake-secret"}
@@ -35,7 +35,7 @@ SIGNED = {"key": "fake-key", "secret": "fake-secret"}
 
 @pytest.fixture(autouse=True)
 def short_pauses(monkeypatch):
-    from xprecomputed.storage import _retries
+    from xprecomputed.storage.clients import retries as _retries
 
     monkeypatch.setattr(_retries, "FIRST_PAUSE_S", 0.001)
     monkeypatch.setattr(_retries, "LONGEST_PAUSE_S", 0.002)

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from xprecomputed import InvalidURLError
-from xprecomputed.storage.address import (
+from xprecomputed.storage.addresses.address import (
     Address,
     is_explicit,
     parse_address,

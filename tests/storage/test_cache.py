@@ -1,7 +1,12 @@
 import pytest
 
 from xprecomputed import set_options
-from xprecomputed.storage.cache import ENTRY_BYTES, ByteBoundedCache, index_cache, memory_cache
+from xprecomputed.storage.caching.memory import (
+    ENTRY_BYTES,
+    ByteBoundedCache,
+    index_cache,
+    memory_cache,
+)
 
 
 @pytest.fixture

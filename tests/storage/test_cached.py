@@ -20,12 +20,12 @@ from xprecomputed import (
     trace,
 )
 from xprecomputed.storage import Blob, FsspecStorage, Location, Storage, locate_url
-from xprecomputed.storage.cache import memory_cache
-from xprecomputed.storage.cached import CachedStorage, cached, forget_everywhere
-from xprecomputed.storage.disk_cache import DiskCache
+from xprecomputed.storage.caching.cached import CachedStorage, cached, forget_everywhere
+from xprecomputed.storage.caching.disk import DiskCache
+from xprecomputed.storage.caching.memory import memory_cache
 
 # the package has a function of that name
-cached_module = importlib.import_module("xprecomputed.storage.cached")
+cached_module = importlib.import_module("xprecomputed.storage.caching.cached")
 
 VALUES = bytes(range(100))
 

@@ -8,10 +8,11 @@ import sys
 import pytest
 
 from xprecomputed import AccessDeniedError, InvalidURLError
-from xprecomputed.storage import _ambient, _providers
-from xprecomputed.storage._obstore import StoreArguments
-from xprecomputed.storage.address import parse_address
-from xprecomputed.storage.credentials import (
+from xprecomputed.storage.addresses.address import parse_address
+from xprecomputed.storage.clients.obstore import StoreArguments
+from xprecomputed.storage.credentials import ambient as _ambient
+from xprecomputed.storage.credentials import providers as _providers
+from xprecomputed.storage.credentials.access import (
     Access,
     bucket_region,
     find_access,

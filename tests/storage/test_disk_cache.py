@@ -16,11 +16,12 @@ from hypothesis import strategies as st
 
 from tests.storage.places import child, failing
 from xprecomputed import AccessDeniedError, PrecomputedWarning
-from xprecomputed.storage import Blob, _locks, disk_cache
-from xprecomputed.storage import _cache_files as cache_files
-from xprecomputed.storage import _cache_ledger as ledgers
-from xprecomputed.storage._cache_files import address_of, paths_of, range_of
-from xprecomputed.storage.disk_cache import OWN, CacheEntry, DiskCache
+from xprecomputed.storage import Blob, _locks
+from xprecomputed.storage.caching import disk as disk_cache
+from xprecomputed.storage.caching import files as cache_files
+from xprecomputed.storage.caching import ledger as ledgers
+from xprecomputed.storage.caching.disk import OWN, CacheEntry, DiskCache
+from xprecomputed.storage.caching.files import address_of, paths_of, range_of
 
 CHUNK = "gs://bucket/layer/8_8_40/0-64_0-64_0-64"
 SHARD = "gs://bucket/layer/8_8_40/00.shard"
@@ -716,7 +717,7 @@ def test_threads_keep_the_bound_and_get_what_was_put(cache, monkeypatch, has_loc
 HAMMER = """
 import hashlib, os, random, sys, warnings
 from xprecomputed.storage.base import Blob
-from xprecomputed.storage.disk_cache import DiskCache
+from xprecomputed.storage.caching.disk import DiskCache
 warnings.simplefilter("error")
 folder, bound, seed, rounds = sys.argv[1], *map(int, sys.argv[2:])
 cache, random = DiskCache(folder, bound), random.Random(seed)

@@ -13,10 +13,13 @@ import obstore
 import pytest
 
 from xprecomputed import AccessDeniedError, InvalidURLError, MissingDependencyError
-from xprecomputed.storage import _ambient, _obstore, _providers, credentials
-from xprecomputed.storage._obstore import build_store, store_arguments
-from xprecomputed.storage.address import parse_address
-from xprecomputed.storage.credentials import Access, bucket_region, find_access, find_address
+from xprecomputed.storage.addresses.address import parse_address
+from xprecomputed.storage.clients import obstore as _obstore
+from xprecomputed.storage.clients.obstore import build_store, store_arguments
+from xprecomputed.storage.credentials import access as credentials
+from xprecomputed.storage.credentials import ambient as _ambient
+from xprecomputed.storage.credentials import providers as _providers
+from xprecomputed.storage.credentials.access import Access, bucket_region, find_access, find_address
 
 SECRET = "hunter2"
 AZURE_KEY = base64.b64encode(b"hunter2-hunter2-hunter2-hunter2-").decode()

@@ -10,9 +10,9 @@ from fsspec.implementations.dirfs import DirFileSystem
 from fsspec.registry import _registry
 
 from xprecomputed import InvalidURLError, MissingDependencyError
-from xprecomputed.storage import fsspec as fsspec_storage
 from xprecomputed.storage import Blob, is_explicit, locate_url, resolve, strip_format
-from xprecomputed.storage._remote import is_this_machine
+from xprecomputed.storage import fsspec as fsspec_storage
+from xprecomputed.storage.addresses.hosts import is_this_machine
 from xprecomputed.storage.fsspec import _without_secrets
 from xprecomputed.testing import write_volume
 

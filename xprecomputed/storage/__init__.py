@@ -1,9 +1,9 @@
 """URL to objects, behind one small interface; many values out of shards."""
 
-from xprecomputed.storage.address import is_explicit, strip_format
+from xprecomputed.storage.addresses.address import is_explicit, strip_format
 from xprecomputed.storage.base import Blob, Entry, Location, Storage, Unchanged, resolve
-from xprecomputed.storage.cache import index_cache
-from xprecomputed.storage.cached import cached
+from xprecomputed.storage.caching.cached import cached
+from xprecomputed.storage.caching.memory import index_cache
 from xprecomputed.storage.fsspec import FsspecStorage
 from xprecomputed.storage.local import LocalStorage
 from xprecomputed.storage.objects import ObjectStorage

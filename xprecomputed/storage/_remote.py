@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-import ipaddress
-import socket
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from typing import Any
-from urllib.parse import urlsplit
 
 from xprecomputed.errors import AccessDeniedError, PrecomputedError, StorageError
-from xprecomputed.storage._retries import Failure
+from xprecomputed.storage.clients.retries import Failure
 
-__all__ = ["abandon", "explained", "failure", "is_this_machine", "nbytes_of", "remove"]
+__all__ = ["abandon", "explained", "failure", "nbytes_of", "remove"]
 
 
 #: Names of the errors of aiohttp and fsspec that a second attempt may not meet.
@@ -88,35 +85,3 @@ def abandon(fs: Any, file: Any, path: str, *, closing_completes: bool) -> None:
             file.close()
         with suppress(Exception):
             remove(fs, path)
-
-
-def is_this_machine(url: str) -> bool:
-    """Whether the host of a URL is this machine, or the link that tells it who it is.
-
-    Names are not looked up.
-
-    Examples
-    --------
-    >>> is_this_machine("http://127.1:80/a"), is_this_machine("s3+http://[::1]/bucket/")
-    (True, True)
-    >>> is_this_machine("http://169.254.169.254/latest"), is_this_machine("http://localhost:80")
-    (True, True)
-    >>> is_this_machine("https://example.org/127.0.0.1"), is_this_machine("http://10.1.2.3/")
-    (False, False)
-    """
-    try:
-        host = (urlsplit(url).hostname or "").rstrip(".")
-    except ValueError:
-        return True  # not a host that one could judge
-    if host == "localhost" or host.endswith(".localhost"):
-        return True
-    try:
-        number = ipaddress.ip_address(host)
-    except ValueError:
-        try:
-            number = ipaddress.ip_address(socket.inet_aton(host))  # 127.1, 2130706433, 0x7f.1
-        except OSError:
-            return False
-    if isinstance(number, ipaddress.IPv6Address) and number.ipv4_mapped is not None:
-        number = number.ipv4_mapped
-    return number.is_loopback or number.is_unspecified or number.is_link_local

@@ -125,6 +125,11 @@ class Storage(ABC):
         """Whether it is only reached from this machine: nobody else may send us there."""
         return self.is_local
 
+    @property
+    def has_plain_address(self) -> bool:
+        """Whether ``url + key`` alone, without options and secrets, names one object."""
+        return True
+
     @abstractmethod
     def get(self, key: str, max_bytes: int | None = None) -> Blob | None:
         """A whole object, or None where the store says that there is none.

@@ -20,11 +20,10 @@ from xprecomputed.storage._remote import (
     abandon,
     explained,
     failure,
-    is_this_machine,
     nbytes_of,
     remove,
 )
-from xprecomputed.storage._retries import persistently
+from xprecomputed.storage.addresses.hosts import is_this_machine
 from xprecomputed.storage.base import (
     LAST_READ_FIRST,
     VARIANTS,
@@ -36,6 +35,8 @@ from xprecomputed.storage.base import (
     suffix_of,
     without_suffix,
 )
+from xprecomputed.storage.caching.cached import forgetting
+from xprecomputed.storage.clients.retries import persistently
 from xprecomputed.tracing import record_request
 
 __all__ = ["FsspecStorage", "fsspec_location", "opened_location"]
@@ -46,6 +47,12 @@ WITH_HEADERS = frozenset({"http", "https", "s3", "s3a", "gs", "gcs", "az", "abfs
 WITH_BUCKETS = WITH_HEADERS - {"http", "https"}
 #: Links of a chain that go on giving what was there before a write.
 CACHES = frozenset({"simplecache", "filecache", "blockcache", "cached"})
+
+
+#: Options of fsspec that change who asks and how, and never what is there.
+WHO_ASKS = frozenset(
+    ["anon", "key", "secret", "token", "username", "password", "requester_pays", "project"]
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,6 +95,13 @@ class FsspecStorage(Storage):
     def is_private(self) -> bool:  # noqa: D102
         # a chain, or a protocol of which nothing is known, may end anywhere
         return not self._has_headers or "::" in self.opened or is_this_machine(self.shown)
+
+    @property
+    def has_plain_address(self) -> bool:  # noqa: D102
+        # without links of a chain, names before an @ and whatever follows a ?
+        plain = self.opened.startswith(self.shown) and not self.query
+        plain = plain and "::" not in self.opened and "?" not in self.opened
+        return plain and self.options.keys() <= WHO_ASKS
 
     @property
     def _protocol(self) -> str:
@@ -192,7 +206,7 @@ class FsspecStorage(Storage):
         fs = self._to_write(address)
         self._refuse_headers(address, encoding, cache_control)
         path = self.root + key
-        with explained(address, "written"):
+        with forgetting(self, key), explained(address, "written"):
             self._make_folder(fs, path)
             fs.pipe_file(path + suffix, bytes(data))
         self._remove_others(fs, key, suffix)
@@ -212,7 +226,14 @@ class FsspecStorage(Storage):
         self._refuse_headers(address, None, cache_control)
         if self._in_memory:
             return self.put(key, b"".join(parts))  # where it would be seen half-written
-        path = self.root + key
+        with forgetting(self, key):
+            nbytes = self._write_parts(fs, key, parts)
+        self._remove_others(fs, key, "")
+        record_request(address, nbytes)
+        return None
+
+    def _write_parts(self, fs: Any, key: str, parts: Iterable[Bytes]) -> int:
+        address, path = self.shown + key, self.root + key
         nbytes = 0
         with explained(address, "written"):
             self._make_folder(fs, path)
@@ -227,14 +248,12 @@ class FsspecStorage(Storage):
         except BaseException:
             abandon(fs, file, path, closing_completes=self._has_headers)
             raise
-        self._remove_others(fs, key, "")
-        record_request(address, nbytes)
-        return None
+        return nbytes
 
     def delete(self, key: str) -> bool:  # noqa: D102
         address = self.shown + key
         fs = self._to_write(address)
-        with explained(address, "deleted"):
+        with forgetting(self, key), explained(address, "deleted"):
             removed = [
                 self._info(self.root + key + suffix) is not None
                 and remove(fs, self.root + key + suffix)
@@ -247,7 +266,11 @@ class FsspecStorage(Storage):
         check_folder_key(key)
         address, path = self.shown + key, self.root + key
         fs = self._to_write(address)
-        with explained(address, "deleted"), suppress(FileNotFoundError):
+        with (
+            forgetting(self, key, below=True),
+            explained(address, "deleted"),
+            suppress(FileNotFoundError),
+        ):
             if fs.isfile(path):
                 raise StorageError(f"{address}: not a folder, so nothing is deleted")
             fs.invalidate_cache(path)  # others write too

@@ -25,12 +25,8 @@ from xprecomputed.errors import (
     StorageError,
 )
 from xprecomputed.options import get_options
-from xprecomputed.storage._answers import LENGTH_UNKNOWN, RANGE_BEYOND, explain
-from xprecomputed.storage._clients import Client, client_for
-from xprecomputed.storage._obstore import store_arguments
-from xprecomputed.storage._remote import is_this_machine
-from xprecomputed.storage._retries import persistently
-from xprecomputed.storage.address import Address
+from xprecomputed.storage.addresses.address import Address
+from xprecomputed.storage.addresses.hosts import is_this_machine
 from xprecomputed.storage.base import (
     Blob,
     Entry,
@@ -39,8 +35,12 @@ from xprecomputed.storage.base import (
     check_folder_key,
     suffix_of,
 )
-from xprecomputed.storage.cached import forget_everywhere
-from xprecomputed.storage.credentials import Access
+from xprecomputed.storage.caching.cached import forgetting
+from xprecomputed.storage.clients.answers import LENGTH_UNKNOWN, RANGE_BEYOND, explain
+from xprecomputed.storage.clients.obstore import store_arguments
+from xprecomputed.storage.clients.process import Client, client_for
+from xprecomputed.storage.clients.retries import persistently
+from xprecomputed.storage.credentials.access import Access
 from xprecomputed.storage.fsspec import FsspecStorage
 from xprecomputed.tracing import record_request
 
@@ -102,6 +102,10 @@ class ObjectStorage(Storage):
     @property
     def is_private(self) -> bool:  # noqa: D102
         return is_this_machine(self.address.endpoint_url or "")
+
+    @property
+    def has_plain_address(self) -> bool:  # noqa: D102
+        return not self.address.query
 
     @property
     def has_headers(self) -> bool:  # noqa: D102
@@ -247,7 +251,8 @@ class ObjectStorage(Storage):
             return
         sent = _Counted(chain(first, remaining))
         del first
-        self._send_parts(key, sent, _headers(None, cache_control))
+        with forgetting(self, key):
+            self._send_parts(key, sent, _headers(None, cache_control))
         record_request(self.url + key, sent.nbytes)
 
     def _send_parts(self, key: str, parts: _Counted, attributes: dict[str, str]) -> None:
@@ -280,8 +285,6 @@ class ObjectStorage(Storage):
                     f"{address}: its upload in parts was lost; write again"
                 ) from None
             raise explain(error, address, client.access.source).error from None
-        finally:
-            forget_everywhere(self.identity(key))
 
     def delete(self, key: str) -> bool:  # noqa: D102
         import obstore
@@ -307,10 +310,8 @@ class ObjectStorage(Storage):
                 with suppress(FileNotFoundError):
                     obstore.delete(store, [each["path"] for each in batch])
 
-        try:
+        with forgetting(self, key, below=True):
             self._write(key, delete)
-        finally:
-            forget_everywhere(self.identity(key), below=True)
         record_request(address, 0)
 
     def update(self, key: str, work: Callable[[Unchanged | None], T]) -> T:
@@ -373,10 +374,8 @@ class ObjectStorage(Storage):
         return found
 
     def _write(self, key: str, ask: Callable[[Any], T], nbytes: int = 0) -> T:
-        try:
+        with forgetting(self, key):
             return self._ask(key, self._client(for_writing=nbytes > SOON_SENT_BYTES), ask)
-        finally:
-            forget_everywhere(self.identity(key))
 
     def _ask(self, key: str, client: Client, ask: Callable[[Any], T]) -> T:
         def explained(error: Exception) -> Any:

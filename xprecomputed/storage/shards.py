@@ -24,7 +24,7 @@ from xprecomputed.options import get_options
 from xprecomputed.parallel import run_bounded
 from xprecomputed.shard_format import MinishardIndex, locate, minishard_range, shard_name
 from xprecomputed.storage.base import Location
-from xprecomputed.storage.cache import index_cache
+from xprecomputed.storage.caching.memory import index_cache
 
 __all__ = ["Deliver", "Found", "ShardedValues", "workers_for"]
 
@@ -255,6 +255,11 @@ class ShardedValues:
         if data is None:
             raise self._replaced(shard)
         return data
+
+    def forget(self, key: int) -> None:
+        """Drop what caches hold of the shard of a key."""
+        shard = int(locate(self.spec, np.array([key], np.uint64)).shards[0])
+        self.directory.storage.forget(self._key(shard_name(self.spec, shard)))
 
     def place_of(self, key: int) -> str:
         """Where a key should be, for messages."""

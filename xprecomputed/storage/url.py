@@ -7,11 +7,11 @@ from dataclasses import replace
 from typing import Any
 
 from xprecomputed.errors import InvalidURLError
-from xprecomputed.storage._pasted import OTHER_FORMATS, without_secrets
-from xprecomputed.storage._remote import is_this_machine
-from xprecomputed.storage.address import Address, strip_format
+from xprecomputed.storage.addresses.address import Address, strip_format
+from xprecomputed.storage.addresses.hosts import is_this_machine
+from xprecomputed.storage.addresses.pasted import OTHER_FORMATS, without_secrets
 from xprecomputed.storage.base import Location
-from xprecomputed.storage.credentials import find_access, find_address, needs_fsspec
+from xprecomputed.storage.credentials.access import find_access, find_address, needs_fsspec
 from xprecomputed.storage.fsspec import FsspecStorage, fsspec_location, opened_location
 from xprecomputed.storage.local import local_location
 from xprecomputed.storage.objects import object_location

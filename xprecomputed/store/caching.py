@@ -10,8 +10,8 @@ from xprecomputed.grid import Box, Triple
 from xprecomputed.metadata import ScaleInfo, VolumeInfo
 from xprecomputed.shard_format import shard_name
 from xprecomputed.storage import Location, index_cache
-from xprecomputed.storage.cached import CachedStorage, forget_everywhere
-from xprecomputed.storage.disk_cache import CacheEntry
+from xprecomputed.storage.caching.cached import CachedStorage, forget_everywhere
+from xprecomputed.storage.caching.disk import CacheEntry
 from xprecomputed.store.toolbox import as_box
 from xprecomputed.volume.presence import NAME
 from xprecomputed.volume.write_plan import Blocks, shard_tasks
@@ -28,7 +28,7 @@ class StoreCache:
     Parameters
     ----------
     location : Location
-        The volume as its data are read, see `xprecomputed.storage.cached`; where that is
+        The volume as its data are read, see `xprecomputed.storage.caching.cached`; where that is
         without a cache, nothing is kept.
     info : VolumeInfo
 

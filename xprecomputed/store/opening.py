@@ -90,6 +90,10 @@ class PrecomputedStore:
             fill_missing=fill_missing,
         )
 
+    def _direct_reader(self, mip: Mip) -> ScaleReader:
+        """One that asks the store itself, whatever caches hold."""
+        return ScaleReader.open(self.location, self.info, self.info.find_mip(mip))
+
     def read(
         self,
         box: AnyBox,
@@ -167,7 +171,7 @@ class PrecomputedStore:
         >>> write_info("memory://doc/exists", info).exists().values.any()
         np.False_
         """
-        reader = self.reader(mip)
+        reader = self._direct_reader(mip)
         return coverage(reader, as_box(box, reader.scale.bounds))
 
     def has_data(self, mip: Mip = 0) -> xr.DataArray:
@@ -196,7 +200,7 @@ class PrecomputedStore:
         """
         if box is None:
             raise OutOfBoundsError("delete(mip, box): a box has to be named, also for everything")
-        writer = ScaleWriter(reader=self.reader(mip))
+        writer = ScaleWriter(reader=self._direct_reader(mip))
         return delete_chunks(writer, as_box(box, writer.scale.bounds))
 
     def unique(

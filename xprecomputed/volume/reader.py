@@ -248,6 +248,7 @@ class ScaleReader:
                     data = decompress(data, "gzip", limit)
                 self._take(data, chunk, task, sink)
         except CorruptDataError as error:
+            place.storage.forget(place.key)  # or a cache would give it for ever
             raise CorruptDataError(f"{place.url}: {error}") from None
 
     def _stored(self, place: Location, max_bytes: int) -> Blob | None:
@@ -272,6 +273,7 @@ class ScaleReader:
                 with decode_slot():
                     self._take(data, self.chunk_spec(task.cell), task, sink)
             except CorruptDataError as error:
+                values.forget(int(keys[position]))
                 raise CorruptDataError(
                     f"{values.place_of(int(keys[position]))}, chunk "
                     f"{self.scale.grid.name(task.cell)}: {error}{self._hint(task.cell)}"

@@ -12,10 +12,10 @@ from typing import Any
 from urllib.parse import unquote
 
 from xprecomputed.errors import InvalidURLError
-from xprecomputed.storage import _ambient
-from xprecomputed.storage._options import needs_fsspec, server_of, words_of
-from xprecomputed.storage._secrets import read_aliases, secret_words
-from xprecomputed.storage.address import SCHEMES, Address, endpoint_of, parse_address
+from xprecomputed.storage.addresses.address import SCHEMES, Address, endpoint_of, parse_address
+from xprecomputed.storage.credentials import ambient
+from xprecomputed.storage.credentials.options import needs_fsspec, server_of, words_of
+from xprecomputed.storage.credentials.secrets import read_aliases, secret_words
 
 __all__ = [
     "Access",
@@ -139,7 +139,7 @@ def find_access(
 
     Examples
     --------
-    >>> from xprecomputed.storage.address import parse_address
+    >>> from xprecomputed.storage.addresses.address import parse_address
     >>> find_access(parse_address("gs://bucket/layer"), {"token": "anon"})
     Access(source='storage_options', given=True)
     """
@@ -175,7 +175,7 @@ def without_credentials(access: Access) -> Access:
     return Access("anonymous", False, {**words, "anon": True})
 
 
-def _who(address: Address, words: Mapping[str, Any], trusted: bool) -> _ambient.Found:
+def _who(address: Address, words: Mapping[str, Any], trusted: bool) -> ambient.Found:
     """Where the credentials are from, and the words that are to be added for them."""
     if words.get("anon"):
         return "storage_options", {"anon": True}
@@ -184,7 +184,7 @@ def _who(address: Address, words: Mapping[str, Any], trusted: bool) -> _ambient.
     if address.provider == "gs" and words.get("token") == "cloud":
         return "metadata server", {"token": None, "machine": True}
     if address.provider == "gs" and words.get("token") == "google_default":
-        return _ambient.google() or ("anonymous", {"token": None, "anon": True})
+        return ambient.google() or ("anonymous", {"token": None, "anon": True})
     headers = {name.lower() for name in words.get("headers", {})}
     if any(name in words for name in WHO[address.provider]) or "authorization" in headers:
         return "storage_options", {}
@@ -195,24 +195,24 @@ def _who(address: Address, words: Mapping[str, Any], trusted: bool) -> _ambient.
     return found or ("anonymous", {"anon": True})
 
 
-def _of_profile(profile: str) -> _ambient.Found:
-    found = _ambient.aws(profile)
+def _of_profile(profile: str) -> ambient.Found:
+    found = ambient.aws(profile)
     return found or (f"AWS profile {profile}, which has no credentials", {"anon": True})
 
 
-def _of_cloud(address: Address) -> _ambient.Found | None:
+def _of_cloud(address: Address) -> ambient.Found | None:
     """What the cloud's own tools would use, where it is meant for this server."""
     if address.provider == "s3":
-        found = _ambient.aws(None)
+        found = ambient.aws(None)
         # the role of a machine is Amazon's; a key may be meant for any server
         return None if found and address.endpoint_url and "machine" in found[1] else found
     if address.provider == "gs" and address.endpoint_url is None and not _gs_emulator():
-        return _ambient.google()
+        return ambient.google()
     if address.provider == "az":
         server = address.endpoint_url
         if server is not None and not _OF_AZURE.fullmatch(server):
             return None
-        return _ambient.azure(server.partition("//")[2].partition(".")[0] if server else None)
+        return ambient.azure(server.partition("//")[2].partition(".")[0] if server else None)
     return None
 
 
@@ -222,13 +222,13 @@ def _settings(
     """Region, server and the like, which say nothing about who asks."""
     settings: dict[str, Any] = {}
     if address.provider == "s3":
-        settings.update(_ambient.aws_settings(words.get("profile")))
+        settings.update(ambient.aws_settings(words.get("profile")))
         if address.endpoint_url is not None:
             settings.pop("endpoint_url", None)
         elif "endpoint_url" in settings:
             settings["endpoint_url"] = endpoint_of(settings["endpoint_url"])
     elif address.provider == "gs":
-        project = _ambient.google_project(found.get("token") or words.get("token"))
+        project = ambient.google_project(found.get("token") or words.get("token"))
         settings["project"] = project
         if address.endpoint_url is None and (emulator := _gs_emulator()):
             settings["endpoint_url"] = endpoint_of(emulator)

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from xprecomputed.errors import AccessDeniedError
-from xprecomputed.storage._secrets import json_of, shown_path
+from xprecomputed.storage.credentials.secrets import json_of, shown_path
 
 __all__ = [
     "Found",

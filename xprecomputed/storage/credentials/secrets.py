@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from xprecomputed.errors import AccessDeniedError
-from xprecomputed.storage.address import Address
+from xprecomputed.storage.addresses.address import Address
 
 __all__ = ["json_of", "read_aliases", "secret_words", "shown_path"]
 

@@ -20,7 +20,10 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 
 from xprecomputed.errors import PrecomputedWarning
-from xprecomputed.storage._cache_files import (
+from xprecomputed.storage._files import BINARY, create, explained, remove, replacing
+from xprecomputed.storage._locks import memory_lock
+from xprecomputed.storage.base import Blob
+from xprecomputed.storage.caching.files import (
     MOST_CUT,
     CacheEntry,
     CacheFile,
@@ -31,10 +34,7 @@ from xprecomputed.storage._cache_files import (
     range_of,
     read_file,
 )
-from xprecomputed.storage._cache_ledger import CountedFile, Ledger, locked, walk
-from xprecomputed.storage._files import BINARY, create, explained, remove, replacing
-from xprecomputed.storage._locks import memory_lock
-from xprecomputed.storage.base import Blob
+from xprecomputed.storage.caching.ledger import CountedFile, Ledger, locked, walk
 
 __all__ = ["CacheEntry", "DiskCache"]
 

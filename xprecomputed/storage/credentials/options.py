@@ -9,9 +9,9 @@ from typing import Any
 from urllib.parse import unquote
 
 from xprecomputed.errors import InvalidURLError
-from xprecomputed.storage._ambient import connection_words
-from xprecomputed.storage._secrets import json_of
-from xprecomputed.storage.address import Address
+from xprecomputed.storage.addresses.address import Address
+from xprecomputed.storage.credentials.ambient import connection_words
+from xprecomputed.storage.credentials.secrets import json_of
 
 __all__ = ["needs_fsspec", "server_of", "words_of"]
 
@@ -68,7 +68,7 @@ def needs_fsspec(address: Address, storage_options: Mapping[str, Any]) -> bool:
 
     Examples
     --------
-    >>> from xprecomputed.storage.address import parse_address
+    >>> from xprecomputed.storage.addresses.address import parse_address
     >>> needs_fsspec(parse_address("s3://bucket/layer"), {"anon": True})
     False
     >>> needs_fsspec(parse_address("s3://bucket/layer"), {"config_kwargs": {}})

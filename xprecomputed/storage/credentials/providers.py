@@ -36,7 +36,7 @@ class OfUser:
     def __init__(self, content: Mapping[str, Any]) -> None:
         self._content = content
 
-    def __call__(self) -> dict[str, Any]:
+    def __call__(self) -> dict[str, Any]:  # noqa: D102
         content = self._content
         form = {
             "grant_type": "refresh_token",
@@ -50,7 +50,7 @@ class OfUser:
 class OfMachine:
     """Google's service account of the machine that this runs on."""
 
-    def __call__(self) -> dict[str, Any]:
+    def __call__(self) -> dict[str, Any]:  # noqa: D102
         return _bearer(_asked(_google_metadata("token")))
 
 
@@ -67,7 +67,7 @@ class OfGoogle:
             credentials = credentials.with_scopes([_GOOGLE_SCOPE])
         self._credentials = credentials
 
-    def __call__(self) -> dict[str, Any]:
+    def __call__(self) -> dict[str, Any]:  # noqa: D102
         credentials = self._credentials
         if not credentials.valid:
             transport = _needed(
@@ -87,7 +87,7 @@ class OfAzure:
     def __init__(self, credential: Any) -> None:
         self._credential = credential
 
-    def __call__(self) -> dict[str, Any]:
+    def __call__(self) -> dict[str, Any]:  # noqa: D102
         found = self._credential.get_token(_AZURE_SCOPE)
         if inspect.isawaitable(found):
             found = asyncio.run(_awaited(found))
@@ -112,7 +112,7 @@ class OfBotocore:
         self._profile = profile
         self._credentials = session.get_credentials()
 
-    def __call__(self) -> dict[str, Any]:
+    def __call__(self) -> dict[str, Any]:  # noqa: D102
         if self._credentials is None:
             raise AccessDeniedError(f"the AWS profile {self._profile!r} gives no credentials")
         frozen = self._credentials.get_frozen_credentials()

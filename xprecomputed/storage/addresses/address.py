@@ -9,7 +9,7 @@ from typing import Literal
 from urllib.parse import quote, unquote
 
 from xprecomputed.errors import InvalidURLError
-from xprecomputed.storage._pasted import (
+from xprecomputed.storage.addresses.pasted import (
     OTHER_FORMATS,
     is_explicit,
     split_web,

@@ -16,7 +16,9 @@ from datetime import timedelta
 from typing import Any
 
 from xprecomputed.errors import AccessDeniedError, InvalidURLError, PrecomputedError
-from xprecomputed.storage._providers import (
+from xprecomputed.storage.addresses.address import Address
+from xprecomputed.storage.credentials.access import Access, bucket_region
+from xprecomputed.storage.credentials.providers import (
     OfAzure,
     OfBotocore,
     OfGoogle,
@@ -24,8 +26,6 @@ from xprecomputed.storage._providers import (
     OfUser,
     has_role,
 )
-from xprecomputed.storage.address import Address
-from xprecomputed.storage.credentials import Access, bucket_region
 
 __all__ = ["StoreArguments", "build_store", "store_arguments"]
 
@@ -73,7 +73,7 @@ def store_arguments(address: Address, access: Access) -> StoreArguments:
 
     Examples
     --------
-    >>> from xprecomputed.storage.address import parse_address
+    >>> from xprecomputed.storage.addresses.address import parse_address
     >>> address = parse_address("s3+https://host/bucket/layer")
     >>> found = store_arguments(address, Access("anonymous", False, {"anon": True}))
     >>> found.config["endpoint"], found.config["skip_signature"]

@@ -15,9 +15,9 @@ from typing import Any
 
 from xprecomputed.errors import StorageError
 from xprecomputed.options import get_options
-from xprecomputed.storage._obstore import build_store
-from xprecomputed.storage.address import Address
-from xprecomputed.storage.credentials import Access, find_access, without_credentials
+from xprecomputed.storage.addresses.address import Address
+from xprecomputed.storage.clients.obstore import build_store
+from xprecomputed.storage.credentials.access import Access, find_access, without_credentials
 
 __all__ = ["Client", "client_for"]
 

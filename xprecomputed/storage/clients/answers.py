@@ -15,7 +15,7 @@ from xprecomputed.errors import (
     PrecomputedError,
     StorageError,
 )
-from xprecomputed.storage._retries import Failure
+from xprecomputed.storage.clients.retries import Failure
 
 __all__ = ["LENGTH_UNKNOWN", "RANGE_BEYOND", "explain"]
 

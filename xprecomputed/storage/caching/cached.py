@@ -20,19 +20,14 @@ from xprecomputed.codecs import Bytes
 from xprecomputed.errors import PrecomputedWarning
 from xprecomputed.options import as_cache_dir, get_options
 from xprecomputed.storage.base import Blob, Entry, Location, Storage, Unchanged
-from xprecomputed.storage.cache import memory_cache
-from xprecomputed.storage.disk_cache import DiskCache
+from xprecomputed.storage.caching.disk import DiskCache
+from xprecomputed.storage.caching.memory import memory_cache
 from xprecomputed.tracing import record_hit
 
-__all__ = ["CachedStorage", "cached", "forget_everywhere"]
+__all__ = ["CachedStorage", "cached", "forget_everywhere", "forgetting"]
 
 T = TypeVar("T")
 Ask = Callable[[], "Blob | None"]
-
-#: Options of fsspec that change who asks and how, and never what is there.
-WHO_ASKS = frozenset(
-    ["anon", "key", "secret", "token", "username", "password", "requester_pays", "project"]
-)
 
 
 class _Flight:
@@ -101,6 +96,16 @@ def forget_everywhere(address: str, *, below: bool = False) -> None:
             disk.forget(address)
 
 
+@contextmanager
+def forgetting(storage: Storage, key: str, *, below: bool = False) -> Iterator[None]:
+    """Whatever becomes of a write in this block, nothing of before is kept after it."""
+    try:
+        yield
+    finally:
+        if not storage.is_local:
+            forget_everywhere(storage.identity(key), below=below)
+
+
 def _is_below(address: str, folder: str) -> bool:
     return address.startswith(f"{folder.rstrip('/')}/")
 
@@ -142,6 +147,10 @@ class CachedStorage(Storage):
     @property
     def is_local(self) -> bool:  # noqa: D102
         return self.inner.is_local
+
+    @property
+    def has_plain_address(self) -> bool:  # noqa: D102
+        return self.inner.has_plain_address
 
     def get(self, key: str, max_bytes: int | None = None) -> Blob | None:  # noqa: D102
         return self._answer(key, None, None, max_bytes, lambda: self.inner.get(key, max_bytes))
@@ -221,13 +230,6 @@ class CachedStorage(Storage):
                 forget_everywhere(address)
         return blob
 
-    @contextmanager
-    def _changing(self, key: str, *, below: bool = False) -> Iterator[None]:
-        try:
-            yield
-        finally:
-            forget_everywhere(self.identity(key), below=below)
-
     def put(  # noqa: D102
         self,
         key: str,
@@ -237,7 +239,7 @@ class CachedStorage(Storage):
         cache_control: str | None = None,
         only_if: Unchanged | None = None,
     ) -> None:
-        with self._changing(key):
+        with forgetting(self, key):
             self.inner.put(
                 key, data, encoding=encoding, cache_control=cache_control, only_if=only_if
             )
@@ -250,15 +252,15 @@ class CachedStorage(Storage):
         cache_control: str | None = None,
         only_if: Unchanged | None = None,
     ) -> None:
-        with self._changing(key):
+        with forgetting(self, key):
             self.inner.put_parts(key, parts, cache_control=cache_control, only_if=only_if)
 
     def delete(self, key: str) -> bool:  # noqa: D102
-        with self._changing(key):
+        with forgetting(self, key):
             return self.inner.delete(key)
 
     def delete_tree(self, key: str) -> None:  # noqa: D102
-        with self._changing(key, below=True):
+        with forgetting(self, key, below=True):
             self.inner.delete_tree(key)
 
     def update(self, key: str, work: Callable[[Unchanged | None], T]) -> T:  # noqa: D102
@@ -266,7 +268,7 @@ class CachedStorage(Storage):
             self.forget(key)  # also before it is repeated
             return work(only_if)
 
-        with self._changing(key):
+        with forgetting(self, key):
             return self.inner.update(key, work_on_fresh)
 
     def identity(self, key: str) -> str:  # noqa: D102
@@ -349,7 +351,7 @@ def cached(location: Location, cache_dir: str | os.PathLike[str] | None = None) 
     if directory is not None:
         with _guard:
             _directories.add(directory)
-    if not _is_named(storage):
+    if not storage.has_plain_address:
         warnings.warn(
             f"{location.url}: not cached, because it may be told from other places only by its "
             "storage_options, by a chain or by a part of the URL that is kept secret",
@@ -358,19 +360,3 @@ def cached(location: Location, cache_dir: str | os.PathLike[str] | None = None) 
         )
         return location
     return Location(CachedStorage(storage, directory, options.cache_bytes), location.key)
-
-
-def _is_named(storage: Storage) -> bool:
-    """Whether an address is that of one object only."""
-    # which import from here
-    from xprecomputed.storage.fsspec import FsspecStorage
-    from xprecomputed.storage.objects import ObjectStorage
-
-    if isinstance(storage, ObjectStorage):
-        return not storage.address.query
-    if not isinstance(storage, FsspecStorage):
-        return True
-    # without links of a chain, names before an @ and whatever follows a ?
-    plain = storage.opened.startswith(storage.shown) and not storage.query
-    plain = plain and "::" not in storage.opened and "?" not in storage.opened
-    return plain and storage.options.keys() <= WHO_ASKS

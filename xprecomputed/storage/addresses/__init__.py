@@ -1,0 +1,1 @@
+"""What a URL means: every form that people type or paste (pure)."""

@@ -1,0 +1,41 @@
+"""Whom a host of a URL is."""
+
+from __future__ import annotations
+
+import ipaddress
+import socket
+from urllib.parse import urlsplit
+
+__all__ = ["is_this_machine"]
+
+
+def is_this_machine(url: str) -> bool:
+    """Whether the host of a URL is this machine, or the link that tells it who it is.
+
+    Names are not looked up.
+
+    Examples
+    --------
+    >>> is_this_machine("http://127.1:80/a"), is_this_machine("s3+http://[::1]/bucket/")
+    (True, True)
+    >>> is_this_machine("http://169.254.169.254/latest"), is_this_machine("http://localhost:80")
+    (True, True)
+    >>> is_this_machine("https://example.org/127.0.0.1"), is_this_machine("http://10.1.2.3/")
+    (False, False)
+    """
+    try:
+        host = (urlsplit(url).hostname or "").rstrip(".")
+    except ValueError:
+        return True  # not a host that one could judge
+    if host == "localhost" or host.endswith(".localhost"):
+        return True
+    try:
+        number = ipaddress.ip_address(host)
+    except ValueError:
+        try:
+            number = ipaddress.ip_address(socket.inet_aton(host))  # 127.1, 2130706433, 0x7f.1
+        except OSError:
+            return False
+    if isinstance(number, ipaddress.IPv6Address) and number.ipv4_mapped is not None:
+        number = number.ipv4_mapped
+    return number.is_loopback or number.is_unspecified or number.is_link_local

@@ -1,0 +1,1 @@
+"""The clients of clouds and of the web, and what their answers mean."""

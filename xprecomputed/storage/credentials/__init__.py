@@ -1,0 +1,1 @@
+"""Who asks: options, secrets files and environments."""
