@@ -7,7 +7,8 @@ what crosses processes is this small frozen value.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any, Literal, Protocol, TypeAlias
 
@@ -252,12 +253,13 @@ class ScaleReader:
             raise CorruptDataError(f"{place.url}: {error}") from None
 
     def _stored(self, place: Location, max_bytes: int) -> Blob | None:
-        try:
-            return place.storage.get(place.key, max_bytes)
-        except AccessDeniedError as error:
-            if self.fill_missing == "denied" and error.may_be_absent:
-                return None
-            raise _with_cure(error) from None
+        with _with_cure():
+            try:
+                return place.storage.get(place.key, max_bytes)
+            except AccessDeniedError as error:
+                if self.fill_missing == "denied" and error.may_be_absent:
+                    return None
+                raise
 
     def _read_shards(self, tasks: list[ChunkTask], sink: _Sink) -> None:
         keys = self.keys([task.cell for task in tasks])
@@ -279,15 +281,13 @@ class ScaleReader:
                     f"{self.scale.grid.name(task.cell)}: {error}{self._hint(task.cell)}"
                 ) from None
 
-        try:
+        with _with_cure():
             values.read(
                 keys,
                 deliver,
                 max_value_bytes=self.codec.max_encoded_bytes(chunk),
                 held_bytes=COPIES * chunk.nbytes,
             )
-        except AccessDeniedError as error:
-            raise _with_cure(error) from None
 
     def _take(self, data: Bytes, chunk: ChunkSpec, task: ChunkTask, sink: _Sink) -> None:
         if not len(data):
@@ -332,16 +332,20 @@ class ScaleReader:
         )
 
 
-def _with_cure(error: AccessDeniedError) -> AccessDeniedError:
-    """A denial of a chunk; how to go on where it may be a hole."""
-    if not error.may_be_absent:
-        return error
-    explained = AccessDeniedError(
-        f"{error}. Buckets that may not be listed answer 403 for objects that do not exist: if "
-        "this is a hole and holes are background, open with fill_missing='denied'"
-    )
-    explained.may_be_absent = True
-    return explained
+@contextmanager
+def _with_cure() -> Iterator[None]:
+    """Say of a chunk that is denied how to go on if it is a hole."""
+    try:
+        yield
+    except AccessDeniedError as error:
+        if not error.may_be_absent:
+            raise
+        explained = AccessDeniedError(
+            f"{error}. Buckets that may not be listed answer 403 for objects that do not exist: "
+            "if this is a hole and holes are background, open with fill_missing='denied'"
+        )
+        explained.may_be_absent = True
+        raise explained from None
 
 
 class _Sink(Protocol):
