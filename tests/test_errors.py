@@ -23,6 +23,7 @@ BUILTIN = {
     "ScaleNotFoundError": "LookupError",
     "SourceError": "ValueError",
     "StorageError": "OSError",
+    "ConflictError": "OSError",
     "UnsupportedEncodingError": "ValueError",
 }
 

@@ -1,10 +1,17 @@
+import signal
+import subprocess
+import sys
+import textwrap
 import threading
 import time
 
 import pytest
 
-from xprecomputed import set_options
-from xprecomputed.parallel import run_bounded
+from xprecomputed import StorageError, set_options
+from xprecomputed.parallel import Undertaking, is_given_up, pause, run_bounded
+from xprecomputed.storage.clients.retries import Failure, persistently
+
+LONG_S = 60.0
 
 
 @pytest.mark.parametrize("workers", [1, 2, 5])
@@ -78,3 +85,122 @@ def test_an_error_in_the_tasks_themselves_is_raised():
 
     with pytest.raises(OSError, match="no more"):
         run_bounded(tasks(), lambda task: None, workers=2)
+
+
+# ---- giving up
+
+
+def both_at_once(work, workers=2):
+    """Two tasks, one in each thread; `work` gets whether it is the caller's."""
+    together = threading.Barrier(workers)
+
+    def task(_):
+        together.wait(30)
+        work(threading.current_thread() is threading.main_thread())
+
+    run_bounded(range(workers), task, workers=workers)
+
+
+def test_an_error_ends_the_pauses_of_others():
+    went_on = []
+
+    def work(is_caller):
+        if is_caller:
+            raise KeyError("first")
+        went_on.append(pause(LONG_S))
+
+    with pytest.raises(KeyError, match="first"):
+        both_at_once(work)
+    assert went_on == [False]
+
+
+def test_an_error_ends_the_pauses_of_runs_inside():
+    went_on, waiting = [], threading.Barrier(3)
+
+    def inner(_):
+        waiting.wait(30)
+        went_on.append(pause(LONG_S))
+
+    def work(is_caller):
+        if is_caller:
+            waiting.wait(30)
+            raise KeyError("first")
+        run_bounded(range(2), inner, workers=2)
+
+    with pytest.raises(KeyError, match="first"):
+        both_at_once(work)
+    assert went_on == [False, False]
+
+
+def test_an_interrupt_ends_the_pauses_of_others():
+    """Also one that comes when the caller only waits for them."""
+    went_on, came_back = [], threading.Event()
+
+    def work(is_caller):
+        if is_caller:
+            came_back.set()
+            return
+        came_back.wait(30)
+        time.sleep(0.05)  # it looks for more to do, and waits
+        signal.pthread_kill(threading.main_thread().ident, signal.SIGINT)
+        went_on.append(pause(LONG_S))
+
+    with pytest.raises(KeyboardInterrupt):
+        both_at_once(work)
+    assert went_on == [False]
+
+
+def test_whoever_works_alone_is_not_given_up():
+    with pytest.raises(KeyError):
+        run_bounded([1], {}.__getitem__, workers=1)
+    assert not is_given_up()
+    assert pause(0)
+
+
+def fails(asked):
+    asked.append(1)
+    raise OSError("for ever")
+
+
+@pytest.mark.parametrize(("given_up", "requests"), [(False, 4), (True, 1)])
+def test_nothing_is_asked_again_for_what_is_given_up(monkeypatch, given_up, requests):
+    monkeypatch.setattr("xprecomputed.storage.clients.retries.FIRST_PAUSE_S", 0.001)
+    asked, undertaking = [], Undertaking()
+
+    def explain(error):
+        return Failure(StorageError(str(error)), passing=True)
+
+    with set_options(max_retries=3), undertaking.joined():
+        if given_up:
+            undertaking.give_up()
+        with pytest.raises(StorageError, match="for ever"):
+            persistently(lambda: fails(asked), explain)
+    assert len(asked) == requests
+
+
+EXIT = """
+import sys, threading
+from xprecomputed.parallel import pause, run_bounded
+begun = threading.Semaphore(0)
+def work(task):
+    print("begun", flush=True)
+    begun.release()
+    pause(600)
+threading.Thread(
+    target=run_bounded, args=(range(1000), work), kwargs={"workers": 4}, daemon=True
+).start()
+for _ in range(4):
+    begun.acquire()
+"""
+
+
+def test_the_end_of_the_interpreter_ends_pauses_and_begins_nothing():
+    done = subprocess.run(
+        [sys.executable, "-c", textwrap.dedent(EXIT)],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert done.returncode == 0
+    assert done.stdout.splitlines() == ["begun"] * 4

@@ -163,18 +163,23 @@ def test_redirects_are_addresses(tmp_path, target):
         "s3+http://localhost:9000/bucket/x",
         "http://169.254.169.254/latest",
         "ftp://host/x",
+        "http://vm/x",
+        "http://metadata.google.internal/x",
+        "http://[fd00:ec2::254]/x",
     ],
 )
 def test_a_remote_volume_may_not_redirect_to_this_machine(target):
     remote = locate_url("gs://bucket/layer")
     with pytest.raises(InvalidInfoError, match="a remote volume may not redirect to"):
-        opening._redirected(remote, target)
-    assert opening._redirected(remote, "https://example.org/x").url == "https://example.org/x"
+        opening._redirected(remote, target, remote.storage)
+    following = opening._redirected(remote, "https://example.org/x", remote.storage)
+    assert following.url == "https://example.org/x"
 
 
 def test_what_lies_on_this_machine_may_redirect_anywhere():
     for here in ("/data", "http://localhost/x", "s3+http://127.0.0.1:9000/bucket/x"):
-        following = opening._redirected(locate_url(here), "http://127.0.0.1:80/x")
+        place = locate_url(here)
+        following = opening._redirected(place, "http://127.0.0.1:80/x", place.storage)
         assert following.url == "http://127.0.0.1/x"
 
 
@@ -191,9 +196,9 @@ def test_options_do_not_travel_to_another_bucket(monkeypatch):
         "s3://one/a": "s3://two/a",
         "s3://two/a": "s3://two/b",
         "s3://one/c": "precomputed://s3://one/d",
-        "s3+https://host/one/a": "s3://one/b",
-        "s3+https://host/one/c": "s3+https://host/one/b",
-        "s3://one/w": "https://host/w",
+        "s3+https://minio.example.org/one/a": "s3://one/b",
+        "s3+https://minio.example.org/one/c": "s3+https://minio.example.org/one/b",
+        "s3://one/w": "https://example.org/w",
     }
     shown = []
 
@@ -209,16 +214,20 @@ def test_options_do_not_travel_to_another_bucket(monkeypatch):
     ]  # fmt: skip
     assert store.reopen("s3://two/b").location.storage.options == {}
     open_store("s3://one/w", storage_options=secret)
-    assert shown[-1] == ("https://host/w", {}, False)
+    assert shown[-1] == ("https://example.org/w", {}, False)
     # inside the bucket they do
     assert open_store("s3://one/c", storage_options=secret).url == "s3://one/d"
     assert shown[-1] == ("s3://one/d", secret, True)
     assert store.reopen("s3://one/d").location.storage.options == secret
     # a server that the options name is meant by the whole bucket
-    there = secret | {"endpoint_url": "https://host"}
-    assert open_store("s3://one/a", storage_options=there).url == "s3+https://host/one/b"
-    assert shown[-1] == ("s3+https://host/one/b", there, True)
-    assert open_store("s3://one/c", storage_options=there).url == "s3+https://host/one/b"
+    there = secret | {"endpoint_url": "https://minio.example.org"}
+    assert (
+        open_store("s3://one/a", storage_options=there).url == "s3+https://minio.example.org/one/b"
+    )
+    assert shown[-1] == ("s3+https://minio.example.org/one/b", there, True)
+    assert (
+        open_store("s3://one/c", storage_options=there).url == "s3+https://minio.example.org/one/b"
+    )
 
 
 # ---- secrets and pickles
@@ -239,6 +248,11 @@ def test_options_travel_in_pickles_and_show_nowhere_else():
     ]
     assert "hunter2" not in "".join(shown)
     assert "hunter2" not in repr(found.__dask_tokenize__())
-    assert tokenize(found) == tokenize(open_store("memory://secret/volume"))
+    plain = open_store("memory://secret/volume")
+    assert tokenize(found) == tokenize(pickle.loads(pickle.dumps(found))) == tokenize(plain)
+    assert tokenize(plain) == tokenize(open_store("memory://secret/volume"))
     # an accessor finds the options again in this process
     assert da.precomputed.store.location.storage.options == {"secret": "hunter2"}
+    # nobody knows whether other options say which place it is
+    other = open_store("memory://secret/volume", storage_options={"odd": "hunter2"})
+    assert tokenize(found) != tokenize(other)

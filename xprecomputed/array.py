@@ -84,7 +84,7 @@ class PrecomputedArray(BackendArray):
         reader = self.reader
         what = (reader.scale.to_json(), str(reader.dtype), reader.num_channels, reader.fill_missing)
         digest = hashlib.sha256(repr(what).encode()).hexdigest()
-        return "PrecomputedArray", reader.directory.url, f"{reader.codec}{self.axes}", digest
+        return "PrecomputedArray", reader.directory.token, f"{reader.codec}{self.axes}", digest
 
     def __repr__(self) -> str:
         return f"<PrecomputedArray {self.shape} {self.dtype} at {self.reader.directory.url}>"

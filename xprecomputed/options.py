@@ -77,7 +77,11 @@ class Options:
                 object.__setattr__(self, "cache_dir", as_cache_dir(value))
                 continue
             if field.name == "request_timeout_s":
-                if isinstance(value, bool) or not isinstance(value, int | float) or not value > 0:
+                if (
+                    isinstance(value, bool)
+                    or not isinstance(value, int | float)
+                    or not 0 < value < 1e6
+                ):
                     raise ValueError(
                         f"set_options(request_timeout_s={value!r}): expected seconds above 0"
                     )

@@ -3,10 +3,14 @@
 There is one pool of each size for the process and no pool inside a pool. The calling thread
 takes part, so a read of one chunk costs no hand-over, and a read inside a pool's thread
 cannot wait for itself.
+
+Work can be given up: after the first error, at an interrupt, and when the interpreter ends.
+Whoever would sleep or try again for it asks `is_given_up` and sleeps in `pause`.
 """
 
 from __future__ import annotations
 
+import atexit
 import os
 import threading
 from collections.abc import Callable, Iterable, Iterator
@@ -14,19 +18,100 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from typing import Generic, TypeVar
 
+from xprecomputed.errors import StorageError
 from xprecomputed.options import get_options
 
-__all__ = ["decode_slot", "run_bounded"]
+__all__ = ["Undertaking", "decode_slot", "is_given_up", "pause", "run_bounded"]
 
 T = TypeVar("T")
 
 
-class _Run(Generic[T]):
+class Undertaking:
+    """What several threads do together, and may give up together.
+
+    Examples
+    --------
+    >>> writing = Undertaking()
+    >>> with writing.joined():
+    ...     writing.give_up()
+    ...     is_given_up()
+    True
+    >>> is_given_up()
+    False
+    """
+
+    def __init__(self) -> None:
+        self.given_up = False
+
+    def give_up(self) -> None:
+        """Wake those who `pause` for it; what they do now they do to its end."""
+        self.given_up = True
+        with _stops:
+            _stops.notify_all()
+
+    @contextmanager
+    def joined(self) -> Iterator[None]:
+        """While this thread works for it, and for what it worked for before."""
+        with _working_for((*_joined(), self)):
+            yield
+
+
+def is_given_up() -> bool:
+    """Whether nobody waits any more for what this thread does; False if it works alone."""
+    return _is_given_up(_joined())
+
+
+def pause(seconds: float) -> bool:
+    """Sleep, but not for what is given up.
+
+    Parameters
+    ----------
+    seconds : float
+
+    Returns
+    -------
+    bool
+        Whether to go on.
+
+    Examples
+    --------
+    >>> pause(0.01)
+    True
+    """
+    joined = _joined()
+    with _stops:
+        return not _stops.wait_for(lambda: _is_given_up(joined), seconds)
+
+
+def _is_given_up(joined: tuple[Undertaking, ...]) -> bool:
+    return any(each.given_up for each in joined) or (_is_ending and bool(joined))
+
+
+def _joined() -> tuple[Undertaking, ...]:
+    joined: tuple[Undertaking, ...] = getattr(_here, "joined", ())
+    return joined
+
+
+@contextmanager
+def _working_for(joined: tuple[Undertaking, ...]) -> Iterator[None]:
+    before = _joined()
+    _here.joined = joined
+    try:
+        yield
+    finally:
+        _here.joined = before
+
+
+class _Run(Undertaking, Generic[T]):
     """One call of `run_bounded`, shared by the threads that work on it."""
 
     def __init__(
         self, tasks: Iterable[T], work: Callable[[T], None], cost: Callable[[T], int]
     ) -> None:
+        super().__init__()
+        #: Of the caller: what it works for may be given up, and this with it.
+        self.joined_before = _joined()
+        self.is_daemon = threading.current_thread().daemon
         self.tasks = iter(tasks)
         self.work = work
         self.cost = cost
@@ -38,19 +123,30 @@ class _Run(Generic[T]):
 
     def drain(self) -> None:
         """Work until no task is left or one has failed."""
-        while (taken := self._take()) is not None:
-            task, cost = taken
-            try:
-                self.work(task)
-            except BaseException as error:
-                self._stop(error)
-            finally:
-                with self.changed:
-                    self.in_use -= cost
-                    self.changed.notify_all()
+        with _working_for((*self.joined_before, self)):
+            while (taken := self._take()) is not None:
+                task, cost = taken
+                try:
+                    self.work(task)
+                except BaseException as error:
+                    self.stop(error)
+                finally:
+                    with self.changed:
+                        self.in_use -= cost
+                        self.changed.notify_all()
+
+    def help(self) -> None:
+        """`drain`, in a thread of the pool."""
+        try:
+            self.drain()
+        except BaseException as error:
+            self.stop(error)
 
     def _take(self) -> tuple[T, int] | None:
         with self.changed:
+            if _is_ending and self.is_daemon and not self.finished:
+                # the pool's threads are waited for, though the caller is not
+                self.stop(StorageError("given up, because the interpreter ends"))
             if self.finished:
                 return None
             try:
@@ -67,11 +163,13 @@ class _Run(Generic[T]):
             self.in_use += cost
             return task, cost
 
-    def _stop(self, error: BaseException) -> None:
+    def stop(self, error: BaseException) -> None:
+        """Begin no further task; `error` is for the caller, if it is the first."""
         with self.changed:
             self.finished = True
             self.error = self.error or error
             self.changed.notify_all()
+        self.give_up()
 
 
 def run_bounded(
@@ -89,6 +187,7 @@ def run_bounded(
         Drawn from as work goes on, by one thread at a time.
     work : callable
         The first exception ends the run and is raised here, after all threads have stopped.
+        They stop soon: what is asked for is not asked for again.
     workers : int
     cost : callable
         Bytes that a task holds while it is worked on; the sum stays within
@@ -98,21 +197,31 @@ def run_bounded(
     helpers: list[Future[None]] = []
     if workers > 1:
         pool = _pool(workers)
-        helpers = [pool.submit(run.drain) for _ in range(workers - 1)]
+        helpers = [pool.submit(run.help) for _ in range(workers - 1)]
     try:
         run.drain()
-    except BaseException as error:  # an interrupt between two tasks
-        run._stop(error)
+        _wait_for(helpers)
+    except BaseException as error:  # an interrupt, between two tasks or after the last
+        run.stop(error)
+        _wait_for(helpers)
+        raise
+    if run.error is not None:
+        raise run.error
+
+
+def _wait_for(helpers: Iterable[Future[None]]) -> None:
     for helper in helpers:
         if not helper.cancel():
             helper.result()
-    if run.error is not None:
-        raise run.error
 
 
 _pools: dict[int, ThreadPoolExecutor] = {}
 _slots: dict[int, threading.BoundedSemaphore] = {}
 _lock = threading.Lock()
+_here = threading.local()
+#: Guards nothing but sleep: somebody has given something up.
+_stops = threading.Condition()
+_is_ending = False
 
 
 def _pool(workers: int) -> ThreadPoolExecutor:
@@ -134,9 +243,20 @@ def decode_slot() -> Iterator[None]:
 
 def _forget_after_fork() -> None:
     # threads do not survive a fork, and locks may have been held by one of them
-    global _pools, _slots, _lock
-    _pools, _slots, _lock = {}, {}, threading.Lock()
+    global _pools, _slots, _lock, _stops
+    _pools, _slots, _lock, _stops = {}, {}, threading.Lock(), threading.Condition()
 
 
 if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_forget_after_fork)
+
+
+def _end() -> None:
+    global _is_ending
+    _is_ending = True
+    with _stops:
+        _stops.notify_all()
+
+
+# before the threads of pools are waited for, which is before anything in atexit
+getattr(threading, "_register_atexit", atexit.register)(_end)

@@ -247,8 +247,10 @@ def test_an_upload_that_fails_leaves_what_was_there(place_of, monkeypatch):
     np.testing.assert_array_equal(store.read(store.mips[0].bounds)[0], first)
 
 
-@pytest.mark.parametrize("kind", ["gcs signed", "azure signed"])
-@pytest.mark.parametrize("sharding", [None, "auto"])
+@pytest.mark.parametrize(
+    ("kind", "sharding"),
+    [("s3 signed", None), ("gcs signed", "auto"), ("azure signed", None), ("azure signed", "auto")],
+)
 def test_writers_that_share_objects(place_of, impatient, kind, sharding):
     """Borders cut through chunks; requests fail; nobody's voxels are lost."""
     place = place_of(kind)

@@ -410,8 +410,8 @@ def test_one_bucket_has_one_identity():
         ["s3://bucket/a/b", "https://bucket.s3.amazonaws.com/a/b",
          "https://bucket.s3.us-west-2.amazonaws.com/a/b", "https://s3.amazonaws.com/bucket/a/b",
          "s3+https://s3.eu-west-1.amazonaws.com/bucket/a/b"],
-        ["https://example.org/a/b"],
-        ["s3+https://example.org/a/b"],
+        ["https://example.org/a/b", "s3+https://example.org/a/b", "s3://https://example.org/a/b"],
+        ["az+https://host/me/box/a", "https://host/me/box/a"],
     ]  # fmt: skip
     found = [{locate_url(url).identity for url in urls} for urls in same]
     assert [len(each) for each in found] == [1] * 4

@@ -24,6 +24,8 @@ from tests.remote import serving
 from tests.remote.serving import Reply
 from xprecomputed import AccessDeniedError, PrecomputedError, open_store, to_precomputed, trace
 
+pytestmark = pytest.mark.timeout(120)  # a hang is what these tests are about
+
 # ---- start methods
 
 SCRIPT = """

@@ -419,16 +419,18 @@ def test_aws_files(home, monkeypatch):
         "secret": SECRET,
         "token": "T",
         "default_region": "us-west-2",
-        "endpoint_url": "http://lab:9000",
     }
+    # the server is a part of the address: another one has other buckets
+    assert find_address("s3://b/k", {}).url == "s3+http://lab:9000/b/"
     assert access_of("s3://b") == Access("~/.aws/credentials [lab]", False, words)
     # the URL names another server
     assert "endpoint_url" not in access_of("s3+https://h/b").words
     found = access_of("s3://b", {"profile": "keys"})
-    assert (found.words["key"], found.words["endpoint_url"]) == ("C", "http://mine:9000")
+    assert found.words["key"] == "C"
+    assert find_address("s3://b", {"profile": "keys"}).endpoint_url == "http://mine:9000"
     assert not found.given
     monkeypatch.setenv("AWS_IGNORE_CONFIGURED_ENDPOINT_URLS", "true")
-    assert "endpoint_url" not in access_of("s3://b", {"profile": "keys"}).words
+    assert find_address("s3://b", {"profile": "keys"}).endpoint_url is None
     both = AWS_FILES + "[keys]\naws_access_key_id = B\n"
     put(home / ".aws/credentials", both)
     assert access_of("s3://b", {"profile": "keys"}).words["key"] == "B"
@@ -522,7 +524,8 @@ def test_google_projects_and_emulators(monkeypatch):
     monkeypatch.setenv("STORAGE_EMULATOR_HOST", "127.0.0.1:4443")
     monkeypatch.setenv("GCE_METADATA_HOST", "127.0.0.1:1")
     found = access_of("gs://b")
-    assert found.words == {"anon": True, "project": "env", "endpoint_url": "http://127.0.0.1:4443"}
+    assert found.words == {"anon": True, "project": "env"}
+    assert find_address("gs://b/k", {}).url == "gs+http://127.0.0.1:4443/b/"
 
 
 def test_azure_environment(monkeypatch):

@@ -7,12 +7,13 @@ from __future__ import annotations
 
 import os
 import threading
+import warnings
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import partial
 from itertools import pairwise
-from typing import Any
+from typing import Any, NamedTuple
 from uuid import uuid4
 
 import dask.array as da
@@ -22,13 +23,15 @@ from dask.highlevelgraph import HighLevelGraph
 
 from xprecomputed.codecs import Array
 from xprecomputed.coords import AXES
-from xprecomputed.errors import StorageError
+from xprecomputed.errors import PrecomputedError, PrecomputedWarning, StorageError
 from xprecomputed.grid import Box, Triple
 from xprecomputed.jobs.describe import Described
 from xprecomputed.jobs.progress import run
 from xprecomputed.metadata import ScaleInfo, VolumeInfo
 from xprecomputed.options import get_options
-from xprecomputed.storage import Location
+from xprecomputed.parallel import Undertaking
+from xprecomputed.storage import Location, index_cache
+from xprecomputed.storage.caching.cached import forget_everywhere
 from xprecomputed.store import PrecomputedStore
 from xprecomputed.store.changes import begin_layer
 from xprecomputed.store.provenance import append_provenance
@@ -70,6 +73,7 @@ class _Running:
 
     def forget(self) -> None:
         self.counts: Counter[str] = Counter()
+        self.undertakings: dict[str, Undertaking] = {}
         self.stopped: set[str] = set()
         self.changed = threading.Condition()
 
@@ -80,18 +84,32 @@ class _Running:
             if write in self.stopped:
                 raise StorageError("this write was given up after another error")
             self.counts[write] += 1
+            undertaking = self.undertakings.setdefault(write, Undertaking())
         try:
-            yield
+            with undertaking.joined():
+                yield
         finally:
             with self.changed:
                 self.counts[write] -= 1
+                if not self.counts[write]:
+                    del self.counts[write], self.undertakings[write]
                 self.changed.notify_all()
 
     def stop(self, write: str) -> None:
-        """Let no further task of `write` begin, and wait for those that run."""
+        """Let no further task of `write` begin, and wait for those that run, which is not long."""
         with self.changed:
             self.stopped.add(write)
-            self.changed.wait_for(lambda: not self.counts[write])
+            if write in self.undertakings:
+                self.undertakings[write].give_up()
+            self.changed.wait_for(lambda: write not in self.counts)
+
+
+class _Stored(NamedTuple):
+    """What a task gave."""
+
+    chunks: int
+    #: Whether pieces of its blocks waited in objects, of which repeated tasks may have left some.
+    staged: bool = False
 
 
 _running = _Running()
@@ -201,6 +219,7 @@ class WriteGraph:
         self.graphs: list[Any] = []
         self.last: list[Any] = []
         self.staging: list[Location] = []
+        self.writers: list[ScaleWriter] = []
 
     def add_array(self, array: da.Array, writer: ScaleWriter, start: Triple) -> None:
         """Write the blocks of `array`, whose first absolute voxel is `start`.
@@ -279,7 +298,7 @@ class WriteGraph:
         while len(keys) > FAN_IN:
             parts = [keys[i : i + FAN_IN] for i in range(0, len(keys), FAN_IN)]
             keys = [(name, level, i) for i in range(len(parts))]
-            layers |= {key: (sum, part) for key, part in zip(keys, parts, strict=True)}
+            layers |= {key: (_total, part) for key, part in zip(keys, parts, strict=True)}
             level += 1
         final = self._name("to_precomputed")
         layers[final] = (partial(_finish, self.staging), keys)
@@ -306,27 +325,38 @@ class WriteGraph:
         """Write ``info`` and provenance, then the data, or hand the Delayed out that does.
 
         If the data cannot be written, no task of this graph runs on afterwards, and nothing
-        waits beside the shards.
+        waits beside the shards. Whoever wrote, the caches of this process forget what was there.
         """
         work = self.delayed()  # whatever is wrong with the graph comes before any change
+        header = self.writers[0].cache_control if self.writers else None
         if is_new:
-            begin_layer(location, info, existing, replace=replace)
-        append_provenance(location, step)
+            begin_layer(location, info, existing, replace=replace, cache_control=header)
+        append_provenance(location, step, cache_control=header)
         if not compute:
             return work
         try:
             run(work, progress)
-        except BaseException:
+        except BaseException as error:
             _running.stop(self.token)
-            for place in self.staging:
-                place.storage.delete_tree(place.key)
+            if left := _cleaned(self.staging):
+                error.add_note(left)
             raise
+        finally:
+            self._forget_what_was_there()
         return PrecomputedStore(location, info)
+
+    def _forget_what_was_there(self) -> None:
+        """The tasks ran in other processes perhaps, whose caches are not those of this one."""
+        for writer in self.writers:
+            if not writer.directory.storage.is_local:
+                forget_everywhere(writer.directory.identity, below=True)
+        index_cache.clear()
 
     def _name(self, what: str) -> str:
         return f"{what}-{self.token}-{len(self.graphs)}"
 
     def _shards(self, writer: ScaleWriter, blocks: Blocks) -> list[ShardTask] | None:
+        self.writers.append(writer)
         return None if writer.scale.sharding is None else list(shard_tasks(writer.scale, blocks))
 
     def _encoding(self, writer: ScaleWriter, shards: Sequence[ShardTask]) -> dict[str, Any]:
@@ -423,13 +453,33 @@ def _pieces_of_block(
 
 def _assemble_shard(
     writer: ScaleWriter, shard: int, whole: bool, of: str, blocks: Sequence[dict[int, Piece]]
-) -> int:
+) -> _Stored:
     pieces = [each[shard] for each in blocks if shard in each]
+    # also those of shards that are left alone, which nobody will ask for
+    staged = any(piece.place is not None for each in blocks for piece in each.values())
     with _running.task(of):
-        return assemble_shard(writer, shard, pieces, whole=whole)
+        return _Stored(assemble_shard(writer, shard, pieces, whole=whole), staged)
 
 
-def _finish(staging: Sequence[Location], counts: Sequence[int]) -> int:
+def _total(counts: Iterable[int | _Stored]) -> _Stored:
+    parts = [each if isinstance(each, _Stored) else _Stored(int(each)) for each in counts]
+    return _Stored(sum(each.chunks for each in parts), any(each.staged for each in parts))
+
+
+def _finish(staging: Sequence[Location], counts: Sequence[int | _Stored]) -> int:
+    total = _total(counts)
+    # the data are complete: that it cannot be looked for what was left is no failure of them
+    if total.staged and (left := _cleaned(staging)):
+        warnings.warn(left, PrecomputedWarning, stacklevel=2)
+    return total.chunks
+
+
+def _cleaned(staging: Iterable[Location]) -> str:
+    """Remove what waits beside shards; where that fails, what to say about it."""
+    failed = []
     for place in staging:
-        place.storage.delete_tree(place.key)
-    return sum(counts)
+        try:
+            place.storage.delete_tree(place.key)
+        except PrecomputedError as error:
+            failed.append(f"{place.url} ({error})")
+    return f"pieces of shards may be left, delete them: {', '.join(failed)}" if failed else ""

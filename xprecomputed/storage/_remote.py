@@ -33,6 +33,15 @@ def failure(error: Exception, address: str, doing: str) -> Failure:
     if isinstance(error, PrecomputedError):
         return Failure(error)
     kind = type(error).__name__
+    if isinstance(error, RuntimeError) and "fork" in str(error):
+        return Failure(
+            StorageError(
+                f"{address}: cannot be {doing}: this file system of fsspec was made before this "
+                "process was forked, and works in the other one only. Make one in each process, "
+                "or start processes with 'spawn' or 'forkserver': "
+                'multiprocessing.get_context("forkserver")'
+            )
+        )
     status = getattr(error, "status", None) or getattr(error, "code", None)
     said = f"{kind} {status}" if isinstance(status, int) else kind
     if isinstance(error, PermissionError) or status in (401, 403):

@@ -10,11 +10,14 @@ suffix: its *variants*. The plain one is read first; a write leaves one of them.
 
 from __future__ import annotations
 
+import hashlib
+import os
+import pickle
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Hashable, Iterable, Iterator
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from xprecomputed.codecs import SUFFIXES, Bytes
 from xprecomputed.errors import InvalidURLError, StorageError, UnsupportedEncodingError
@@ -34,6 +37,8 @@ __all__ = [
 ]
 
 T = TypeVar("T")
+
+_SALT = os.urandom(32)
 
 #: Suffixes of the variants of an object and their compression, in the order of reading.
 VARIANTS: dict[str, str | None] = {"": None, **SUFFIXES}
@@ -124,6 +129,11 @@ class Storage(ABC):
     def is_private(self) -> bool:
         """Whether it is only reached from this machine: nobody else may send us there."""
         return self.is_local
+
+    def for_strangers(self, url: str) -> dict[str, Any]:
+        """The options that hold for a place to which this one leads: no credentials are."""
+        del url
+        return {}
 
     @property
     def has_plain_address(self) -> bool:
@@ -280,10 +290,10 @@ class Storage(ABC):
 
     @property
     def can_update(self) -> bool:
-        """Whether `update` can keep writers apart."""
+        """Whether `update` may be able to keep writers apart."""
         return self.has_locks
 
-    def update(self, key: str, work: Callable[[Unchanged | None], T]) -> T:
+    def update(self, key: str, work: Callable[[Unchanged | None], T], *, anyway: bool = False) -> T:
         """Read, change and write an object as if nobody else did so meanwhile.
 
         Parameters
@@ -292,6 +302,8 @@ class Storage(ABC):
         work : callable
             Hands what it is given to `put` or `put_parts` as ``only_if``, and can be repeated:
             it is where somebody else was faster. Given None, it is alone, and may `delete` too.
+        anyway : bool
+            Do it also where writers cannot be kept apart.
 
         Returns
         -------
@@ -302,8 +314,10 @@ class Storage(ABC):
         ConflictError
             Others were faster again and again.
         StorageError
-            Writers cannot be kept apart here, see `can_update`.
+            Writers cannot be kept apart here.
         """
+        if anyway and not self.has_locks:
+            return work(None)
         with self.exclusive(key):
             return work(None)
 
@@ -432,6 +446,17 @@ class Location:
             It leads out of the store.
         """
         return Location(self.storage, resolve(self.key, relative))
+
+    @property
+    def token(self) -> str:
+        """The address for dask's tokens, with whatever else says which place it is.
+
+        What is secret goes into it in a form that this process alone can make.
+        """
+        if self.storage.has_plain_address:
+            return self.url
+        told = hashlib.blake2b(pickle.dumps(self.storage), key=_SALT, digest_size=16)
+        return f"{self.url} {told.hexdigest()}"
 
     @property
     def identity(self) -> str:

@@ -15,6 +15,7 @@ from xprecomputed.errors import (
     StorageError,
     UnsupportedEncodingError,
 )
+from xprecomputed.options import get_options
 from xprecomputed.storage._locks import memory_lock
 from xprecomputed.storage._remote import (
     abandon,
@@ -23,6 +24,7 @@ from xprecomputed.storage._remote import (
     nbytes_of,
     remove,
 )
+from xprecomputed.storage.addresses.address import Address
 from xprecomputed.storage.addresses.hosts import is_this_machine
 from xprecomputed.storage.base import (
     LAST_READ_FIRST,
@@ -36,7 +38,9 @@ from xprecomputed.storage.base import (
     without_suffix,
 )
 from xprecomputed.storage.caching.cached import forgetting
+from xprecomputed.storage.clients.obstore import store_arguments
 from xprecomputed.storage.clients.retries import persistently
+from xprecomputed.storage.credentials.access import find_access
 from xprecomputed.tracing import record_request
 
 __all__ = ["FsspecStorage", "fsspec_location", "opened_location"]
@@ -75,13 +79,19 @@ class FsspecStorage(Storage):
         the user has made.
     query : str
         Of web addresses, repeated with every request. May be a secret.
+    web : Address or None
+        A web server, whose credentials are found in each process.
+    trusted : bool
+        As in `find_access`, for `web`.
     """
 
     shown: str
     opened: str = field(repr=False)
-    root: str
+    root: str = field(repr=False)
     options: dict[str, Any] = field(default_factory=dict, repr=False, hash=False)
     query: str = field(default="", repr=False)
+    web: Address | None = None
+    trusted: bool = True
 
     @property
     def url(self) -> str:  # noqa: D102 - inherited
@@ -93,8 +103,12 @@ class FsspecStorage(Storage):
 
     @property
     def is_private(self) -> bool:  # noqa: D102
-        # a chain, or a protocol of which nothing is known, may end anywhere
-        return not self._has_headers or "::" in self.opened or is_this_machine(self.shown)
+        last = self.opened.rpartition("::")[2]
+        return last.partition("://")[0] in ("", "file", "local", "memory") or is_this_machine(last)
+
+    def for_strangers(self, url: str) -> dict[str, Any]:  # noqa: D102
+        del url
+        return {"anon": True} if self.options.get("anon") is True else {}
 
     @property
     def has_plain_address(self) -> bool:  # noqa: D102
@@ -111,6 +125,8 @@ class FsspecStorage(Storage):
     def _fs(self) -> Any:
         if "fs" in self.options:
             return self.options["fs"]
+        if self.web is not None:
+            return _web(self.web, self.options, self.trusted)
         # fsspec keeps one instance per options in this process, so this is a look-up
         return _url_to_fs(self.opened, self.options, self.shown)[0]
 
@@ -119,7 +135,7 @@ class FsspecStorage(Storage):
         if self._protocol not in WITH_HEADERS:
             variants += SUFFIXES.items()
         for suffix, encoding in variants:
-            data = self._ask(key + suffix, None, None)
+            data = self._ask(key + suffix, None, None, max_bytes)
             if data is None:
                 continue
             record_request(self.shown + key, len(data))
@@ -357,13 +373,18 @@ class FsspecStorage(Storage):
                 "compression; write it again"
             )
 
-    def _ask(self, key: str, start: int | None, stop: int | None) -> bytes | None:
+    def _ask(
+        self, key: str, start: int | None, stop: int | None, max_bytes: int | None = None
+    ) -> bytes | None:
         address = f"{self.shown}{key}"
         query = f"?{self.query}" if self.query else ""
 
         def ask() -> bytes | None:
+            path = self.root + key + query
             try:
-                return bytes(self._fs.cat_file(self.root + key + query, start=start, end=stop))
+                if self._is_web and max_bytes is not None:  # it may say no length, nor end
+                    return _at_most(self._fs, path, max_bytes + 1)
+                return bytes(self._fs.cat_file(path, start=start, end=stop))
             except (FileNotFoundError, NotADirectoryError):
                 return None
 
@@ -371,6 +392,43 @@ class FsspecStorage(Storage):
             with explained(address, "read"):
                 return ask()
         return persistently(ask, lambda error: failure(error, address, "read"))
+
+
+def _at_most(fs: Any, url: str, nbytes: int) -> bytes | None:
+    """The beginning of a body; fsspec's own streams take a failed HEAD for a missing file."""
+    from fsspec.asyn import sync
+
+    async def get() -> bytes | None:
+        session = await fs.set_session()
+        async with session.get(fs.encode_url(url), **fs.kwargs) as answer:
+            if answer.status == 404:
+                return None
+            answer.raise_for_status()
+            parts, left = [], nbytes
+            while left > 0 and (part := await answer.content.read(left)):
+                parts.append(part)
+                left -= len(part)
+            return b"".join(parts)
+
+    found: bytes | None = sync(fs.loop, get)
+    return found
+
+
+def _web(address: Address, options: Mapping[str, Any], trusted: bool) -> Any:
+    import fsspec
+
+    try:
+        import aiohttp
+    except ImportError as error:
+        raise MissingDependencyError(
+            f"{address.url}: needs the package aiohttp ({error}).\n    pip install aiohttp"
+        ) from None
+    access = find_access(address, options, trusted=trusted)
+    headers = store_arguments(address, access).client_options.get("default_headers", {})
+    seconds = get_options().request_timeout_s
+    timeout = aiohttp.ClientTimeout(total=None, sock_connect=seconds, sock_read=seconds)
+    # headers as a tuple would not be one of fsspec's: it tells instances apart by their text
+    return fsspec.filesystem("http", client_kwargs={"headers": headers, "timeout": timeout})
 
 
 def _url_to_fs(url: str, options: Mapping[str, Any], shown: str) -> tuple[Any, str]:
@@ -390,6 +448,10 @@ def _url_to_fs(url: str, options: Mapping[str, Any], shown: str) -> tuple[Any, s
 
 
 def _without_secrets(url: str) -> str:
+    return "::".join(_link_without_secrets(link) for link in url.split("::"))
+
+
+def _link_without_secrets(url: str) -> str:
     scheme, mark, rest = url.partition("://")
     if not mark:
         return url
@@ -425,9 +487,26 @@ def fsspec_location(url: str, options: Mapping[str, Any]) -> tuple[FsspecStorage
         root = "/" if path.startswith("/") else ""
         key = path.lstrip("/")
     if not shown.endswith(key):
-        raise InvalidURLError(f"{shown}: the address cannot be split into a root and {key!r}")
+        inner = shown.partition("::")[2]
+        raise InvalidURLError(
+            f"{shown}: cannot be split into a root and {_without_secrets(str(path))!r}, which "
+            "is not at its end; give the file system itself:\n"
+            f"    fs = fsspec.filesystem({protocol_of(url)!r}, fo={inner!r})\n"
+            f'    open_dataset({_without_secrets(str(path))!r}, storage_options={{"fs": fs}}, …)'
+        )
     base = shown[: len(shown) - len(key)].removesuffix("/") + "/"
     return FsspecStorage(base, url, root, dict(options), query), key
+
+
+def protocol_of(url: str) -> str:
+    """The first protocol of a chain.
+
+    Examples
+    --------
+    >>> protocol_of("zip://a::gs://bucket/b.zip")
+    'zip'
+    """
+    return url.partition("::")[0].partition("://")[0]
 
 
 def opened_location(fs: Any, path: str) -> tuple[FsspecStorage, str]:

@@ -15,6 +15,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from itertools import chain
 from typing import Any, TypeVar
+from uuid import uuid4
 
 from xprecomputed.codecs import GZIP_MAGIC, Bytes
 from xprecomputed.errors import (
@@ -22,10 +23,11 @@ from xprecomputed.errors import (
     ConflictError,
     CorruptDataError,
     NotFoundError,
+    PrecomputedError,
     StorageError,
 )
 from xprecomputed.options import get_options
-from xprecomputed.storage.addresses.address import Address
+from xprecomputed.storage.addresses.address import Address, strip_format
 from xprecomputed.storage.addresses.hosts import is_this_machine
 from xprecomputed.storage.base import (
     Blob,
@@ -36,11 +38,9 @@ from xprecomputed.storage.base import (
     suffix_of,
 )
 from xprecomputed.storage.caching.cached import forgetting
-from xprecomputed.storage.clients.answers import LENGTH_UNKNOWN, RANGE_BEYOND, explain
-from xprecomputed.storage.clients.obstore import store_arguments
+from xprecomputed.storage.clients.answers import LENGTH_UNKNOWN, RANGE_BEYOND, explain, status_of
 from xprecomputed.storage.clients.process import Client, client_for
 from xprecomputed.storage.clients.retries import persistently
-from xprecomputed.storage.credentials.access import Access
 from xprecomputed.storage.fsspec import FsspecStorage
 from xprecomputed.tracing import record_request
 
@@ -59,7 +59,7 @@ SAME_PLACES = (
     (re.compile(r"^https?://storage\.googleapis\.com/"), "gs://"),
     (re.compile(r"^https?://([^/]+)\.storage\.googleapis\.com/"), r"gs://\1/"),
     (re.compile(r"^https?://([^/]+)\.s3[.-][a-z0-9.-]*amazonaws\.com/"), r"s3://\1/"),
-    (re.compile(r"^(?:s3\+)?https?://s3[.-][a-z0-9.-]*amazonaws\.com/"), "s3://"),
+    (re.compile(r"^https?://s3[.-][a-z0-9.-]*amazonaws\.com/"), "s3://"),
 )
 #: What servers say that means nothing.
 NO_COMPRESSION = frozenset({"", "identity", "aws-chunked", "utf-8"})
@@ -93,8 +93,10 @@ class ObjectStorage(Storage):
         return False
 
     def identity(self, key: str) -> str:
-        """One address for the same bucket, also where its cloud shows it on the web."""
-        address = f"{self.url}{key}".strip("/")
+        """One address for the same bucket, however and through whom it was named."""
+        at = self.address
+        bucket = f"{at.bucket}/" if at.bucket else ""
+        address = f"{at.endpoint_url or f'{at.provider}:/'}/{bucket}{key}".strip("/")
         for pattern, meant in SAME_PLACES:
             address = pattern.sub(meant, address)
         return address
@@ -111,9 +113,48 @@ class ObjectStorage(Storage):
     def has_headers(self) -> bool:  # noqa: D102
         return True
 
+    def for_strangers(self, url: str) -> dict[str, Any]:
+        """To ask as nobody; and the server, where a bucket alone is named as the user named it."""
+        nobody = self.options.get("anon") is True or self.options.get("token") == "anon"
+        found: dict[str, Any] = {"anon": True} if nobody else {}
+        if strip_format(url).startswith(f"{self.address.provider}://"):
+            server = self.options.get("endpoint_url")
+            return found if server is None else {**found, "endpoint_url": server}
+        return found
+
     @property
     def can_update(self) -> bool:  # noqa: D102
         return not self._is_web
+
+    def _is_conditional(self, key: str) -> bool:
+        """Whether the server heeds conditions of puts; it is tried once, beside the object."""
+        if self not in _conditions:
+            _conditions[self] = self._heeds_conditions(f"{key.rpartition('/')[0]}/.probe-{uuid4()}")
+        return _conditions[self]
+
+    def _heeds_conditions(self, key: str) -> bool:
+        """Whether conditional puts are refused when they should be, and else not."""
+
+        def refused(only_if: Unchanged) -> bool:
+            try:
+                self.put(key, b"", only_if=only_if)
+            except ConflictError:
+                return True
+            return False
+
+        key = key.lstrip("/")
+        try:
+            if refused(Unchanged(None)) or not refused(Unchanged(None)):
+                return False
+            found = self._head(key)
+            before = None if found is None else _version(found)
+            if before is None or refused(Unchanged(before)):
+                return False
+            self.put(key, b"another")
+            return refused(Unchanged(before))
+        finally:
+            with suppress(PrecomputedError):
+                self.delete(key)
 
     def get(self, key: str, max_bytes: int | None = None) -> Blob | None:  # noqa: D102
         address = self.url + key
@@ -174,11 +215,22 @@ class ObjectStorage(Storage):
         import obstore
 
         record_request(self.url + key, 0)
-        return self._read(
-            key,
-            lambda store: int(obstore.head(store, self._name(key))["size"]),
-            lambda other: other.size(key),
-        )
+        name = self._name(key)
+
+        def ask(store: Any) -> int:
+            try:
+                return int(obstore.head(store, name)["size"])
+            except Exception as error:
+                if not self._is_web or status_of(error) not in ("405", "501"):
+                    raise
+                # a server that answers to GET only
+                return int(obstore.get(store, name).meta["size"])
+
+        found = self._read(key, ask, lambda other: other.size(key))
+        if found is None and self not in _welcome:
+            # to HEAD a server cannot say that it is the bucket that is not there
+            return None if self.get_range(key, 0, 1) is None else self.size(key)
+        return found
 
     def list_dir(self, key: str) -> Iterator[Entry]:  # noqa: D102
         import obstore
@@ -208,24 +260,27 @@ class ObjectStorage(Storage):
         address = self._to_write(key)
         suffix_of(encoding, address)  # refuses what no reader knows
         sent = bytes(data)
-        attempts = []
+        lost = []
 
         def put(store: Any) -> None:
-            attempts.append(store)
-            obstore.put(
-                store,
-                self._name(key),
-                sent,
-                attributes=_headers(encoding, cache_control),
-                mode=_mode(only_if),
-                use_multipart=False,
-            )
+            try:
+                obstore.put(
+                    store,
+                    self._name(key),
+                    sent,
+                    attributes=_headers(encoding, cache_control),
+                    mode=_mode(only_if),
+                    use_multipart=False,
+                )
+            except Exception as error:
+                lost.append(status_of(error) is None)
+                raise
 
         try:
             self._write(key, put, nbytes=len(sent))
         except ConflictError:
-            # the somebody else of a second attempt may be the first one, whose answer was lost
-            if len(attempts) == 1 or self.get(key) != Blob(sent, encoding):
+            # the somebody else may be an attempt before, whose answer was lost
+            if not any(lost) or self.get(key) != Blob(sent, encoding):
                 raise
         record_request(address, len(sent))
 
@@ -314,16 +369,19 @@ class ObjectStorage(Storage):
             self._write(key, delete)
         record_request(address, 0)
 
-    def update(self, key: str, work: Callable[[Unchanged | None], T]) -> T:
+    def update(self, key: str, work: Callable[[Unchanged | None], T], *, anyway: bool = False) -> T:
         """Write only if the object is still the one that was read; else do it all again."""
         address = self._to_write(key)
+        if not self._is_conditional(key):
+            if anyway:
+                return work(None)
+            raise StorageError(
+                f"{address}: this server does not heed the conditions of puts (If-Match), so "
+                "writers cannot be kept apart: write whole objects instead of parts"
+            )
         for attempt in range(ATTEMPTS):
             found = self._head(key)
             version = None if found is None else _version(found)
-            if found is not None and version is None:
-                raise StorageError(
-                    f"{address}: the server gives no ETag, so writers cannot be kept apart"
-                )
             try:
                 return work(Unchanged(version))
             except ConflictError:
@@ -354,23 +412,32 @@ class ObjectStorage(Storage):
         otherwise : callable
             The same of fsspec, for web servers that do not say how long an answer is.
         """
-        client = self._client()
+        client = self._client(anonymous=self in _anonymous)
         try:
             found = self._ask(key, client, ask)
         except NotFoundError:
             return None
         except _LengthUnknownError:
-            return otherwise(self.through_fsspec(client.access))
+            return otherwise(self.through_fsspec())
         except AccessDeniedError:
             # keys that lie around on a machine must not make public data private
             if client.access.given or client.access.words.get("anon") or self in _welcome:
                 raise
-            with suppress(NotFoundError, AccessDeniedError):
-                found = self._ask(key, self._client(anonymous=True), ask)
-                _anonymous.add(self)
-                return found
-            raise
+            found = self._ask_anonymously(key, ask)
+            if found is _DENIED:
+                raise
+            return found
         _welcome.add(self)
+        return found
+
+    def _ask_anonymously(self, key: str, ask: Callable[[Any], T]) -> Any:
+        try:
+            found = self._ask(key, self._client(anonymous=True), ask)
+        except NotFoundError:
+            found = None
+        except AccessDeniedError:
+            return _DENIED
+        _anonymous.add(self)
         return found
 
     def _write(self, key: str, ask: Callable[[Any], T], nbytes: int = 0) -> T:
@@ -392,17 +459,17 @@ class ObjectStorage(Storage):
             self.address,
             self.options,
             trusted=self.trusted,
-            anonymous=anonymous or self in _anonymous,
+            anonymous=anonymous,
             retries=retries,
             for_writing=for_writing,
         )
 
-    def through_fsspec(self, access: Access) -> FsspecStorage:
+    def through_fsspec(self) -> FsspecStorage:
         """The same web server with the same credentials."""
-        root = f"{self.address.endpoint_url}/"
-        headers = store_arguments(self.address, access).client_options.get("default_headers")
-        options = {"client_kwargs": {"headers": headers}} if headers else {}
-        return FsspecStorage(self.url, root, root, options, self.address.query)
+        address, root = self.address, f"{self.address.endpoint_url}/"
+        return FsspecStorage(
+            self.url, root, root, dict(self.options), address.query, address, self.trusted
+        )
 
     def _to_write(self, key: str) -> str:
         if self._is_web:
@@ -415,6 +482,9 @@ class ObjectStorage(Storage):
     @property
     def _is_web(self) -> bool:
         return self.address.provider == "http"
+
+
+_DENIED = object()
 
 
 class _LengthUnknownError(Exception):
@@ -488,6 +558,8 @@ def _mode(only_if: Unchanged | None) -> Any:
 #: Those that answered whom the machine's credentials name, and those that answer anybody only.
 _welcome: set[ObjectStorage] = set()
 _anonymous: set[ObjectStorage] = set()
+#: Whether a server heeds conditions.
+_conditions: dict[ObjectStorage, bool] = {}
 
 
 def object_location(

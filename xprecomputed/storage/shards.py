@@ -237,7 +237,8 @@ class ShardedValues:
     def _replaced(self, shard: int) -> ConflictError:
         return ConflictError(
             f"{self._url(shard_name(self.spec, shard))}: the shard was replaced or removed while "
-            "it was read; read again"
+            f"it was read, {ATTEMPTS} times; read again. Or several servers behind this address "
+            "give the same file ETags of their own: read from one of them"
         )
 
     def stored(self, found: Found, position: int) -> bytes:
@@ -255,6 +256,41 @@ class ShardedValues:
         if data is None:
             raise self._replaced(shard)
         return data
+
+    def all_stored(self, found: Found, deliver: Callable[[int, Bytes], None]) -> None:
+        """All values that were found as `stored` gives them, several with one request.
+
+        Parameters
+        ----------
+        found : Found
+        deliver : callable
+            Gets the position and the value of each, from several threads, in any order.
+
+        Raises
+        ------
+        ConflictError
+            A shard was replaced since.
+        CorruptDataError, AccessDeniedError, StorageError
+        """
+        values: dict[int, list[_Value]] = {}
+        for at in np.flatnonzero(found.starts >= 0).tolist():
+            value = _Value(at, int(found.starts[at]), int(found.stops[at]))
+            values.setdefault(int(found.shards[at]), []).append(value)
+
+        def fetch(each: _Fetch) -> None:
+            data = self._exact_range(each.shard, each.start, each.stop, "values", each.version)
+            if data is None:
+                raise self._replaced(each.shard)
+            view = memoryview(data)
+            for value in each.values:
+                deliver(value.position, view[value.start - each.start : value.stop - each.start])
+
+        run_bounded(
+            _coalesce(values, found.versions),
+            fetch,
+            workers=workers_for(self.directory),
+            cost=lambda each: each.stop - each.start,
+        )
 
     def forget(self, key: int) -> None:
         """Drop what caches hold of the shard of a key."""
@@ -348,7 +384,8 @@ class ShardedValues:
                     f"to {stop} are there)"
                 )
             index = _Index(blob.data, blob.version)
-            index_cache.put(cached, index, len(blob.data))
+            if blob.version is not None:  # else nobody could tell that the file is another one
+                index_cache.put(cached, index, len(blob.data))
         return index
 
     def _remembered(self, cached: Hashable, shard: int, anew: frozenset[int]) -> _Index | None:
@@ -389,7 +426,8 @@ class ShardedValues:
                     f"{self._url(name)}: {where}: it places values where it lies itself"
                 )
             index = replace(place, content=content)
-            index_cache.put(cached, index, content.nbytes)
+            if place.version is not None:
+                index_cache.put(cached, index, content.nbytes)
         return index
 
     def _exact_range(

@@ -8,10 +8,10 @@ from typing import Any
 
 from xprecomputed.errors import InvalidURLError
 from xprecomputed.storage.addresses.address import Address, strip_format
-from xprecomputed.storage.addresses.hosts import is_this_machine
+from xprecomputed.storage.addresses.hosts import is_inside
 from xprecomputed.storage.addresses.pasted import OTHER_FORMATS, without_secrets
 from xprecomputed.storage.base import Location
-from xprecomputed.storage.credentials.access import find_access, find_address, needs_fsspec
+from xprecomputed.storage.credentials.access import find_address, needs_fsspec
 from xprecomputed.storage.fsspec import FsspecStorage, fsspec_location, opened_location
 from xprecomputed.storage.local import local_location
 from xprecomputed.storage.objects import object_location
@@ -30,7 +30,7 @@ def is_remote(url: str) -> bool:
     (False, False, False)
     """
     address = find_address(strip_format(url), {})
-    return address is not None and not is_this_machine(address.endpoint_url or "")
+    return address is not None and not is_inside(address.endpoint_url or "")
 
 
 def locate_url(
@@ -91,7 +91,7 @@ def _through_fsspec(
     """The same place for fsspec, whose URLs do not name servers."""
     if address.provider == "http":
         web, key = object_location(address, options, trusted=trusted)
-        return web.through_fsspec(find_access(address, options, trusted=trusted)), key
+        return web.through_fsspec(), key
     asked = dict(options)
     if (region := asked.pop("region", None)) is not None:
         asked["client_kwargs"] = {"region_name": region, **asked.get("client_kwargs", {})}

@@ -55,16 +55,23 @@ def existing_info(location: Location) -> VolumeInfo | None:
     return VolumeInfo.from_json(document, location.child("info").url)
 
 
-def commit_info(location: Location, info: VolumeInfo, only_if: Unchanged | None) -> None:
+def commit_info(
+    location: Location,
+    info: VolumeInfo,
+    only_if: Unchanged | None,
+    *,
+    cache_control: str | None = None,
+) -> None:
     """Write ``info``: plain JSON, uncompressed, whole or not at all."""
     place = location.child("info")
-    place.storage.put(place.key, json.dumps(info.to_json()).encode(), only_if=only_if)
+    data = json.dumps(info.to_json()).encode()
+    place.storage.put(place.key, data, cache_control=cache_control, only_if=only_if)
 
 
 def update_info(location: Location, work: Callable[[Unchanged | None], T]) -> T:
     """Change ``info``, as if nobody else did meanwhile where the storage can tell."""
     place = location.child("info")
-    return place.storage.update(place.key, work) if place.storage.can_update else work(None)
+    return place.storage.update(place.key, work, anyway=True)
 
 
 def inserted(info: VolumeInfo, scales: Iterable[ScaleInfo]) -> VolumeInfo:
@@ -134,7 +141,12 @@ def is_inside(key: str) -> bool:
 
 
 def begin_layer(
-    location: Location, info: VolumeInfo, existing: VolumeInfo | None, *, replace: bool
+    location: Location,
+    info: VolumeInfo,
+    existing: VolumeInfo | None,
+    *,
+    replace: bool,
+    cache_control: str | None = None,
 ) -> None:
     """Write ``info`` and, where a layer is replaced, make room before.
 
@@ -149,6 +161,8 @@ def begin_layer(
     replace : bool
         Whether the scales of `existing` are deleted, and whatever lies where those of `info`
         will be.
+    cache_control : str, optional
+        Header of ``info``, as in `Storage.put`.
 
     Raises
     ------
@@ -167,7 +181,7 @@ def begin_layer(
         else:
             known = {scale.key for scale in before}
             _require_empty(location, [each for each in info.scales if each.key not in known])
-        commit_info(location, info, only_if)
+        commit_info(location, info, only_if, cache_control=cache_control)
 
     update_info(location, begin)
 

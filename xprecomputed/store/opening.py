@@ -6,7 +6,6 @@ import hashlib
 import json
 import os
 from collections.abc import Mapping, Sequence
-from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
@@ -14,13 +13,12 @@ from xprecomputed.codecs import Array, decompress
 from xprecomputed.errors import (
     InfoMissingError,
     InvalidInfoError,
-    InvalidURLError,
     OutOfBoundsError,
 )
 from xprecomputed.grid import Box, Triple
 from xprecomputed.metadata import ScaleInfo, VolumeInfo, parse_json
 from xprecomputed.options import as_cache_dir
-from xprecomputed.storage import Location, cached, is_remote, locate_url
+from xprecomputed.storage import Location, Storage, cached, is_remote, locate_url
 from xprecomputed.store.caching import StoreCache
 from xprecomputed.store.provenance import read_provenance
 from xprecomputed.store.toolbox import as_box, count_labels, coverage, delete_chunks
@@ -302,11 +300,13 @@ class PrecomputedStore:
 
     def __dask_tokenize__(self) -> tuple[str, str, str]:
         text = json.dumps(self.info.to_json(), sort_keys=True)
-        return "PrecomputedStore", self.url, hashlib.sha256(text.encode()).hexdigest()
+        digest = hashlib.sha256(text.encode()).hexdigest()
+        return "PrecomputedStore", self.location.token, digest
 
 
-#: What a URL was opened with in this process, for accessors that only know the URL.
-_opened: dict[str, tuple[Mapping[str, Any] | None, VolumeInfo | None]] = {}
+#: What URLs became in this process, and the ``info`` that was given, for accessors that only
+#: know the URL.
+_opened: dict[str, tuple[PrecomputedStore, VolumeInfo | None]] = {}
 
 
 def open_store(
@@ -358,34 +358,40 @@ def open_store(
     >>> store.read(((0, 0, 0), (4, 1, 1))).tolist()
     [[[[0, 1, 2, 3]]]]
     """
+    if isinstance(max_redirects, bool) or not isinstance(max_redirects, int) or max_redirects < 0:
+        raise ValueError(f"max_redirects={max_redirects!r}: expected an integer >= 0")
     folder = None if cache_dir is None else as_cache_dir(cache_dir)
     if isinstance(url, PrecomputedStore):
+        if storage_options is not None or info is not None:
+            raise ValueError(
+                f"{url.url}: it is open already; give storage_options and info to its URL"
+            )
         return url if folder is None else replace(url, cache_dir=folder)
     location = locate_url(url, storage_options)
     given = None
     if info is None:
-        store = replace(_follow(location, storage_options, max_redirects), cache_dir=folder)
+        store = replace(_follow(location, max_redirects), cache_dir=folder)
     else:
         given = info if isinstance(info, VolumeInfo) else VolumeInfo.from_json(info, "info=")
         store = PrecomputedStore(location, given, folder)
-    # a redirect to another bucket or host was followed without the options
-    kept = storage_options if store.location.storage.url == location.storage.url else None
-    if kept or given:
-        _opened[store.url] = kept, given
+    if given or store.url not in _opened or store.location != locate_url(store.url):
+        _opened[store.url] = store, given
     return store
 
 
 def reopen(source: str) -> PrecomputedStore:
-    """Open a URL as it was opened before in this process."""
-    options, info = _opened.get(source, (None, None))
-    return open_store(source, storage_options=options, info=info)
+    """Open a URL as it was opened before in this process: by whom, and where that led."""
+    if source not in _opened:
+        return open_store(source)
+    before, given = _opened[source]
+    if given is not None:
+        return before
+    return replace(_follow(before.location, 0), cache_dir=before.cache_dir)
 
 
-def _follow(
-    location: Location, storage_options: Mapping[str, Any] | None, max_redirects: int
-) -> PrecomputedStore:
+def _follow(location: Location, max_redirects: int) -> PrecomputedStore:
     seen = [location.url]
-    home = location.storage.url
+    home = location.storage
     while True:
         document = read_info(location)
         if document is None:
@@ -397,7 +403,7 @@ def _follow(
         if not target:
             where = location.child("info").url
             return PrecomputedStore(location, VolumeInfo.from_json(document, where))
-        following = _redirected(location, target, home, storage_options)
+        following = _redirected(location, target, home)
         if following.url == location.url:  # says that it is the place
             return PrecomputedStore(location, VolumeInfo.from_json(document, location.url))
         if following.url in seen or len(seen) > max_redirects:
@@ -409,12 +415,7 @@ def _follow(
         location = following
 
 
-def _redirected(
-    location: Location,
-    target: object,
-    home: str = "",
-    storage_options: Mapping[str, Any] | None = None,
-) -> Location:
+def _redirected(location: Location, target: object, home: Storage) -> Location:
     where = location.child("info").url
     if not isinstance(target, str) or not ("://" in target or os.path.isabs(target)):
         raise InvalidInfoError(
@@ -425,18 +426,11 @@ def _redirected(
             f"{where}: a remote volume may not redirect to {target}, which is neither a cloud nor "
             "a public web server; open that yourself if it is what you want"
         )
-    return _located(target, home, storage_options)
-
-
-def _located(target: str, home: str, storage_options: Mapping[str, Any] | None) -> Location:
-    """What opens one bucket or host (`home`) is not shown to another, however many hops away."""
-    if storage_options:
-        with suppress(InvalidURLError):  # words for another kind of store
-            location = locate_url(target, storage_options)
-            if location.storage.url == home:
-                return location
-    location = locate_url(target, trusted=False)
-    return locate_url(target) if location.storage.url == home else location
+    following = locate_url(target, home.for_strangers(target), trusted=False)
+    if following.storage.url != home.url:
+        return following
+    # what opens one bucket or host is shown to no other, however many hops away
+    return Location(home, following.key)
 
 
 def read_info(location: Location) -> Any:

@@ -14,7 +14,7 @@ from typing import Any, Literal
 from xprecomputed._version import __version__
 from xprecomputed.errors import InvalidInfoError, PrecomputedWarning
 from xprecomputed.metadata import parse_json
-from xprecomputed.storage import Location
+from xprecomputed.storage import Location, Unchanged
 
 __all__ = ["Provenance", "append_provenance", "provenance_step", "read_provenance"]
 
@@ -70,17 +70,35 @@ def provenance_step(given: Provenance, method: Mapping[str, Any]) -> dict[str, A
     return step
 
 
-def append_provenance(location: Location, step: Mapping[str, Any] | None) -> None:
-    """Add a step to the file of a layer, or make it; what others wrote stays."""
-    document = None if step is None else _read(location)
-    if step is None or document is None:
+def append_provenance(
+    location: Location, step: Mapping[str, Any] | None, *, cache_control: str | None = None
+) -> None:
+    """Add a step to the file of a layer, or make it; what others wrote stays.
+
+    Also what they write meanwhile, where the storage can keep writers apart.
+    """
+    if step is None:
         return
-    for name in ("sources", "owners"):
-        document[name] += [each for each in step[name] if each not in document[name]]
-    document["description"] = step["description"] or document["description"]
-    document["processing"].append(step["processing"])
     place = location.child("provenance")
-    place.storage.put(place.key, json.dumps(document, indent=2).encode())
+
+    def append(only_if: Unchanged | None) -> bool:
+        document = _read(location)
+        if document is None:
+            return False
+        for name in ("sources", "owners"):
+            document[name] += [each for each in step[name] if each not in document[name]]
+        document["description"] = step["description"] or document["description"]
+        document["processing"].append(step["processing"])
+        data = json.dumps(document, indent=2).encode()
+        place.storage.put(place.key, data, cache_control=cache_control, only_if=only_if)
+        return True
+
+    if not place.storage.update(place.key, append, anyway=True):
+        warnings.warn(
+            f"{place.url}: not a provenance file as CloudVolume writes it; it is left as it is",
+            PrecomputedWarning,
+            stacklevel=4,
+        )
 
 
 def read_provenance(location: Location) -> dict[str, Any]:
@@ -107,11 +125,5 @@ def _read(location: Location) -> dict[str, Any] | None:
     except InvalidInfoError:
         document = {"owners": None}
     if any(not isinstance(document.get(name, []), list) for name in LISTS):
-        warnings.warn(
-            f"{location.url}/provenance: not a provenance file as CloudVolume writes it; it is "
-            "left as it is",
-            PrecomputedWarning,
-            stacklevel=4,
-        )
         return None
     return empty | document

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import tempfile
+import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
-from typing import TypeAlias
+from typing import IO, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -62,7 +63,7 @@ def assemble_shard(writer: ScaleWriter, shard: int, pieces: Sequence[Piece], *, 
                 values += _pasted(writer, pieces)
                 replaced = [each.key for each in values]
                 replaced += [key for piece in pieces for key in _left_out(writer, piece)]
-                values += _kept(writer, shard, replaced)
+                values += _kept(writer, shard, replaced, files)
             lost = [each.place for each in pieces if each.place and not _is_there(each.place)]
             _put(writer, place, values, lost, only_if)
         return len(values)
@@ -79,8 +80,9 @@ def rewrite_shard(writer: ScaleWriter, shard: int, without: Sequence[int]) -> in
     place = writer.directory.child(shard_name(writer.sharding, shard))
 
     def take_out(only_if: Unchanged | None) -> int:
-        values = _kept(writer, shard, without)
-        _put(writer, place, values, [], only_if)
+        with ExitStack() as files:
+            values = _kept(writer, shard, without, files)
+            _put(writer, place, values, [], only_if)
         return len(values)
 
     return place.storage.update(place.key, take_out)
@@ -150,22 +152,29 @@ def _reader(piece: Piece, files: ExitStack) -> Read:
         raise ValueError("a piece without data")
     if place.storage.is_local:
         return lambda start, stop: _exactly(place, start, stop)
-    copied: list[Read] = []
 
-    def read(start: int, stop: int) -> Bytes:
-        # a request for each value would be slow: one for all, to the local disk
-        if not copied:
+    def fill(file: IO[bytes]) -> None:
+        step = 64 << 20
+        for at in range(0, int(piece.sizes.sum()), step):
+            file.write(_exactly(place, at, min(at + step, int(piece.sizes.sum()))))
+
+    return _from_copy(files, fill)
+
+
+def _from_copy(files: ExitStack, fill: Callable[[IO[bytes]], None]) -> Read:
+    """How ranges of a local copy are read, which `fill` makes when the first is asked for.
+
+    A request for each value would be slow, and all of them in memory too much.
+    """
+    copies: list[IO[bytes]] = []
+
+    def read(start: int, stop: int) -> bytes:
+        if not copies:
             file = files.enter_context(tempfile.TemporaryFile())  # noqa: SIM115
-            step = 64 << 20
-            for at in range(0, int(piece.sizes.sum()), step):
-                file.write(_exactly(place, at, min(at + step, int(piece.sizes.sum()))))
-
-            def from_file(first: int, end: int) -> bytes:
-                file.seek(first)
-                return file.read(end - first)
-
-            copied.append(from_file)
-        return copied[0](start, stop)
+            fill(file)
+            copies.append(file)
+        copies[0].seek(start)
+        return copies[0].read(stop - start)
 
     return read
 
@@ -201,17 +210,38 @@ def _constant(data: bytes) -> Read:
     return lambda start, stop: data[start:stop]
 
 
-def _kept(writer: ScaleWriter, shard: int, replaced: Sequence[int]) -> list[_Value]:
+def _kept(
+    writer: ScaleWriter, shard: int, replaced: Sequence[int], files: ExitStack
+) -> list[_Value]:
     """What the shard holds beside the keys that are replaced."""
     keys = shard_keys(writer.sharding, writer.scale.grid.shape, shard)
     keys = keys[~np.isin(keys, np.array(replaced, np.uint64))]
     stored = writer.reader.sharded_values()
-    found = stored.find(keys)
+    # what is remembered may be older, and would be so again after each conflict
+    found = stored.find(keys, anew=frozenset([shard]))
+    kept = np.flatnonzero(found.starts >= 0)
+    if writer.directory.storage.is_local:
 
-    def read_at(position: int) -> Read:
-        return lambda start, stop: stored.stored(found, position)
+        def read_at(position: int) -> Read:
+            return lambda start, stop: stored.stored(found, position)
 
-    return [
-        _Value(int(keys[i]), int(found.starts[i]), int(found.stops[i]), read_at(i))
-        for i in np.flatnonzero(found.starts >= 0).tolist()
-    ]
+        return [
+            _Value(int(keys[i]), int(found.starts[i]), int(found.stops[i]), read_at(i))
+            for i in kept.tolist()
+        ]
+    # in the copy they lie one after the other
+    stops = np.zeros(len(keys), np.int64)
+    stops[kept] = np.cumsum((found.stops - found.starts)[kept])
+    starts = stops - (found.stops - found.starts)
+    lock = threading.Lock()
+
+    def fill(file: IO[bytes]) -> None:
+        def put(position: int, data: Bytes) -> None:
+            with lock:
+                file.seek(int(starts[position]))
+                file.write(data)
+
+        stored.all_stored(found, put)
+
+    read = _from_copy(files, fill)
+    return [_Value(int(keys[i]), int(starts[i]), int(stops[i]), read) for i in kept.tolist()]

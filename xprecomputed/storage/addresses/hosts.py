@@ -6,7 +6,10 @@ import ipaddress
 import socket
 from urllib.parse import urlsplit
 
-__all__ = ["is_this_machine"]
+__all__ = ["is_inside", "is_this_machine"]
+
+#: Services that clouds offer to their machines alone.
+_OF_CLOUDS = ("100.100.100.200", "fd00:ec2::254")
 
 
 def is_this_machine(url: str) -> bool:
@@ -39,3 +42,27 @@ def is_this_machine(url: str) -> bool:
     if isinstance(number, ipaddress.IPv6Address) and number.ipv4_mapped is not None:
         number = number.ipv4_mapped
     return number.is_loopback or number.is_unspecified or number.is_link_local
+
+
+def is_inside(url: str) -> bool:
+    """Whether the host of a URL may be one that only a network's own members reach.
+
+    That is this machine, a name without a dot, and the domains that no registry gives away.
+
+    Examples
+    --------
+    >>> is_inside("http://vm:80/a"), is_inside("http://metadata.google.internal/a")
+    (True, True)
+    >>> is_inside("https://example.org/a")
+    False
+    """
+    if is_this_machine(url):
+        return True
+    host = (urlsplit(url).hostname or "").rstrip(".")
+    if host in _OF_CLOUDS:
+        return True
+    if ":" in host:
+        return not ipaddress.ip_address(host.partition("%")[0]).is_global
+    return bool(host) and (
+        "." not in host or host.endswith((".internal", ".localdomain", ".local"))
+    )

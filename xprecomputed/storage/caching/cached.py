@@ -14,7 +14,7 @@ from collections.abc import Callable, Hashable, Iterable, Iterator
 from concurrent.futures import Future
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from xprecomputed.codecs import Bytes
 from xprecomputed.errors import PrecomputedWarning
@@ -49,6 +49,8 @@ class _Flight:
 #: Requests under way, and the folders of all disk caches of this process.
 _flights: dict[Hashable, _Flight] = {}
 _directories: set[str] = set()
+#: Folders into which this process has written: a disk cache that it meets later may be older.
+_written: set[str] = set()
 _guard = threading.Lock()
 
 
@@ -75,25 +77,33 @@ def forget_everywhere(address: str, *, below: bool = False) -> None:
     below : bool
         Everything below that address as well.
     """
+    _end_flights(address, below)
     with _guard:
-        for key, flight in list(_flights.items()):
-            if flight.address == address or (below and _is_below(flight.address, address)):
-                flight.forgotten.set()
-                del _flights[key]
         directories = set(_directories)
+        _written.add(address if below else address.rpartition("/")[0])
     if (directory := get_options().cache_dir) is not None:
         directories.add(directory)
-    memory_cache.forget(address)
-    if below:
-        for group in memory_cache.groups():
-            if _is_below(str(group), address):
-                memory_cache.forget(group)
     for each in directories:
         disk = DiskCache(each, 0)
         if below:
             disk.clear(address)
         else:
             disk.forget(address)
+    # who began in between has found the old bytes on the disk, and must not keep them in memory
+    _end_flights(address, below)
+    memory_cache.forget(address)
+    if below:
+        for group in memory_cache.groups():
+            if _is_below(str(group), address):
+                memory_cache.forget(group)
+
+
+def _end_flights(address: str, below: bool) -> None:
+    with _guard:
+        for key, flight in list(_flights.items()):
+            if flight.address == address or (below and _is_below(flight.address, address)):
+                flight.forgotten.set()
+                del _flights[key]
 
 
 @contextmanager
@@ -263,13 +273,15 @@ class CachedStorage(Storage):
         with forgetting(self, key, below=True):
             self.inner.delete_tree(key)
 
-    def update(self, key: str, work: Callable[[Unchanged | None], T]) -> T:  # noqa: D102
+    def update(  # noqa: D102
+        self, key: str, work: Callable[[Unchanged | None], T], *, anyway: bool = False
+    ) -> T:
         def work_on_fresh(only_if: Unchanged | None) -> T:
             self.forget(key)  # also before it is repeated
             return work(only_if)
 
         with forgetting(self, key):
-            return self.inner.update(key, work_on_fresh)
+            return self.inner.update(key, work_on_fresh, anyway=anyway)
 
     def identity(self, key: str) -> str:  # noqa: D102
         return self.inner.identity(key)
@@ -286,6 +298,9 @@ class CachedStorage(Storage):
     @property
     def is_private(self) -> bool:  # noqa: D102
         return self.inner.is_private
+
+    def for_strangers(self, url: str) -> dict[str, Any]:  # noqa: D102
+        return self.inner.for_strangers(url)
 
     @property
     def has_headers(self) -> bool:  # noqa: D102
@@ -350,7 +365,10 @@ def cached(location: Location, cache_dir: str | os.PathLike[str] | None = None) 
         return location
     if directory is not None:
         with _guard:
+            older = () if directory in _directories else tuple(_written)
             _directories.add(directory)
+        for folder in older:
+            DiskCache(directory, 0).clear(folder)
     if not storage.has_plain_address:
         warnings.warn(
             f"{location.url}: not cached, because it may be told from other places only by its "

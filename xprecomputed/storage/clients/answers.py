@@ -17,9 +17,10 @@ from xprecomputed.errors import (
 )
 from xprecomputed.storage.clients.retries import Failure
 
-__all__ = ["LENGTH_UNKNOWN", "RANGE_BEYOND", "explain"]
+__all__ = ["LENGTH_UNKNOWN", "RANGE_BEYOND", "explain", "status_of"]
 
-STATUS = re.compile(r"status code: (\d{3})")
+#: In what obstore adds for developers, which is the end of the text: keys and URLs come before.
+STATUS = re.compile(r"inner: Status \{\s+status: (\d{3})")
 CODE = re.compile(r"<Code>([A-Za-z]{1,60})</Code>")
 KIND = re.compile(r"kind: (Timeout|Connect|Interrupted|Request|Decode)\b")
 #: What our own providers of credentials say, which is one line without secrets.
@@ -56,7 +57,7 @@ def explain(error: Exception, address: str, asked_with: str) -> Failure:
     if not type(error).__module__.startswith("obstore") and not isinstance(error, OSError):
         return Failure(error)  # a mistake of this program, which nobody should take for an answer
     text = str(error)
-    status = _first(STATUS, text)
+    status = status_of(error)
     code = _first(CODE, text)
     said = " ".join(["HTTP", status or "", code or ""]).strip() if status else ""
     if any(each in text for each in NO_BUCKET):
@@ -67,7 +68,7 @@ def explain(error: Exception, address: str, asked_with: str) -> Failure:
         return Failure(_denied(address, said or type(error).__name__, code, asked_with, status))
     if type(error).__name__ in ("AlreadyExistsError", "PreconditionError", "NotModifiedError"):
         return Failure(ConflictError(f"{address}: somebody else has changed it meanwhile ({said})"))
-    if isinstance(error, FileNotFoundError):  # keys are in the text too: the class alone is sure
+    if isinstance(error, FileNotFoundError) and status in ("404", None):  # 405 is such one too
         return Failure(NotFoundError(f"{address}: there is no such object"))
     if type(error).__name__ == "NotSupportedError" or "non-partial response" in text:
         return Failure(
@@ -90,6 +91,12 @@ def explain(error: Exception, address: str, asked_with: str) -> Failure:
     if kind is None:
         return Failure(StorageError(f"{address}: {type(error).__name__} ({_about(text)})"))
     return Failure(StorageError(f"{address}: {KINDS[kind]}"), passing=True)
+
+
+def status_of(error: Exception) -> str | None:
+    """HTTP's status in an exception of obstore."""
+    found = STATUS.findall(str(error))
+    return found[-1] if found else None
 
 
 def _denied(

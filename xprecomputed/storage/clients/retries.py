@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import random
-import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TypeVar
 
 from xprecomputed.options import get_options
+from xprecomputed.parallel import is_given_up, pause
 from xprecomputed.tracing import record_retry
 
 __all__ = ["Failure", "persistently"]
@@ -38,7 +38,8 @@ class Failure:
 def persistently(ask: Callable[[], T], explain: Callable[[Exception], Failure]) -> T:
     """Call `ask` until it succeeds, fails for good, or ``options.max_retries`` are spent.
 
-    Pauses grow and are random: many tasks that failed together do not come back together.
+    It is not repeated for what was given up meanwhile: an interrupted read ends with its first
+    time-outs, not with its last ones. Pauses grow and are random: many tasks that failed together do not come back together.
 
     Parameters
     ----------
@@ -61,7 +62,8 @@ def persistently(ask: Callable[[], T], explain: Callable[[Exception], Failure]) 
             failure = explain(error)
         if not failure.passing or attempt == retries:
             break
+        if is_given_up() or not pause(random.uniform(0, longest)):
+            break
         record_retry()
-        time.sleep(random.uniform(0, longest))
         longest = min(2 * longest, LONGEST_PAUSE_S)
     raise failure.error from None

@@ -38,6 +38,11 @@ _OF_AZURE = re.compile(
     r"https://[a-z0-9-]+\.(?:[a-z0-9-]+\.)?blob\."
     r"(core\.windows\.net|core\.chinacloudapi\.cn|core\.usgovcloudapi\.net|fabric\.microsoft\.com)"
 )
+#: Servers of the clouds themselves.
+_OF_CLOUD = re.compile(
+    _OF_AZURE.pattern
+    + r"|https://([a-z0-9.-]+\.)?amazonaws\.com(\.cn)?|https://([a-z0-9.-]+\.)?googleapis\.com"
+)
 _REGION = re.compile(r"[a-z]{2,}(-[a-z]+)+-\d+")
 
 
@@ -106,11 +111,24 @@ def find_address(text: str, storage_options: Mapping[str, Any]) -> Address | Non
     if not mark or scheme in ("file", "local", "memory") or "::" in scheme:
         return None
     provider = SCHEMES.get(scheme)
-    return parse_address(
-        text,
-        aliases=None if provider else read_aliases(),
-        **server_of(provider or "s3", storage_options),
-    )
+    aliases = None if provider else read_aliases()
+    named = server_of(provider or "s3", storage_options)
+    address = parse_address(text, aliases=aliases, **named)
+    if address is None or address.endpoint_url is not None:
+        return address
+    # so that nobody takes the bucket of one server for that of another
+    ambient_server = _ambient_server(address, storage_options)
+    return parse_address(text, aliases=aliases, **named, **ambient_server)
+
+
+def _ambient_server(address: Address, options: Mapping[str, Any]) -> dict[str, str]:
+    """The server that the environment names, where neither the URL nor the options do."""
+    if address.provider == "az":
+        account = os.environ.get("AZURE_STORAGE_ACCOUNT_NAME")
+        named = "account_name" in options or "connection_string" in options
+        return {"account_name": account} if account and not named else {}
+    settings = _settings(address, {"profile": options.get("profile")}, {})
+    return {"endpoint_url": settings["endpoint_url"]} if "endpoint_url" in settings else {}
 
 
 def find_access(
@@ -191,8 +209,19 @@ def _who(address: Address, words: Mapping[str, Any], trusted: bool) -> ambient.F
     if address.userinfo:
         user, _, password = address.userinfo.partition(":")
         return "URL", {"user": unquote(user), "password": unquote(password)}
+    if not _may_be_shown_secrets(address, trusted):
+        return "anonymous", {"anon": True}
     found = secret_words(address, for_any=trusted) or _of_cloud(address)
     return found or ("anonymous", {"anon": True})
+
+
+def _may_be_shown_secrets(address: Address, trusted: bool) -> bool:
+    """Whether what lies on this machine may be sent to this server at all."""
+    server = address.endpoint_url
+    if address.provider == "http" or server is None or _OF_CLOUD.fullmatch(server):
+        return True
+    # a token of Google's would be all that its server needs to pass for the user
+    return trusted and address.provider != "gs"
 
 
 def _of_profile(profile: str) -> ambient.Found:
