@@ -1,8 +1,8 @@
 """Ways in which a place far away could deceive; each was possible once."""
 
+import importlib
 import json
 import pickle
-import threading
 import time
 import zipfile
 
@@ -120,7 +120,8 @@ def test_places_that_only_a_query_tells_apart_have_tokens_of_their_own(tmp_path,
     write(tmp_path / "v")
     one, two = (xp.open_store(f"{web.url}/v?v={number}") for number in (1, 2))
     assert tokenize(one) != tokenize(two)
-    assert tokenize(one.open_dataset()["image"]) != tokenize(two.open_dataset()["image"])
+    names = [each.open_dataset(chunks={})["image"].data.name for each in (one, two)]
+    assert names[0] != names[1]
     assert tokenize(one) == tokenize(pickle.loads(pickle.dumps(one)))
     assert "v=1" not in repr(one.__dask_tokenize__())
     # and accessors find the one that was opened
@@ -142,10 +143,6 @@ def test_a_cache_that_is_met_after_a_write(place, tmp_path):
     place.storage.put(key, b"old")
     before = cached(place, tmp_path)
     assert before.storage.get(key) == Blob(b"old")
-    import importlib
-
-    from xprecomputed.storage.caching import cached as function  # noqa: F401
-
     module = importlib.import_module("xprecomputed.storage.caching.cached")
     module._directories.clear()
     place.storage.put(key, b"new")
@@ -298,13 +295,11 @@ def test_an_answer_without_a_length_has_its_time(tmp_path, web):
     def stall(request):
         time.sleep(3)
 
-    begun = threading.Event()
     with (
         set_options(request_timeout_s=0.3, max_retries=0),
         web.guarded(stall),
-        pytest.raises(StorageError),
+        pytest.raises(StorageError, match="Timeout|no answer in time"),
     ):
-        begun.set()
         location.storage.get("a")
 
 

@@ -24,7 +24,7 @@ def is_remote(url: str) -> bool:
 
     Examples
     --------
-    >>> is_remote("precomputed://gs://bucket/layer"), is_remote("https://host/layer")
+    >>> is_remote("precomputed://gs://bucket/layer"), is_remote("https://example.org/v")
     (True, True)
     >>> is_remote("file:///etc"), is_remote("zip://a::gs://bucket/b"), is_remote("http://[::1]/")
     (False, False, False)
