@@ -62,7 +62,7 @@ class S3Server(Server):
     def answer(self, request):
         try:
             with _alone:
-            reply = _call(request)
+                reply = _call(request)
         except KeyError:
             if "uploadId" not in request.query:
                 raise

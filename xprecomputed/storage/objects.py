@@ -7,9 +7,8 @@ what the user passed.
 
 from __future__ import annotations
 
-import os
+import random
 import re
-import time
 from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
@@ -27,6 +26,7 @@ from xprecomputed.errors import (
     StorageError,
 )
 from xprecomputed.options import get_options
+from xprecomputed.parallel import pause
 from xprecomputed.storage.addresses.address import Address, strip_format
 from xprecomputed.storage.addresses.hosts import is_this_machine
 from xprecomputed.storage.base import (
@@ -385,7 +385,8 @@ class ObjectStorage(Storage):
             try:
                 return work(Unchanged(version))
             except ConflictError:
-                time.sleep(0.02 * attempt * (1 + os.urandom(1)[0] / 256))
+                if not pause(random.uniform(0.5, 1) * 0.04 * attempt):
+                    raise
         raise ConflictError(f"{address}: others were faster {ATTEMPTS} times; write again")
 
     # ---- requests

@@ -118,9 +118,10 @@ def delete_chunks(writer: ScaleWriter, box: Box) -> int:
 def _delete_from_shards(writer: ScaleWriter, cells: Sequence[Triple]) -> int:
     reader, spec = writer.reader, writer.sharding
     keys = reader.keys(cells)
-    there = reader.sharded_values().find(keys).starts >= 0
-    keys = keys[there]
     shards = locate(spec, keys).shards
+    # what is remembered may be older than what others did
+    found = reader.sharded_values().find(keys, anew=frozenset(shards.tolist()))
+    keys, shards = keys[found.starts >= 0], shards[found.starts >= 0]
     for shard in np.unique(shards).tolist():
         gone = keys[shards == shard]
         if len(gone) == len(shard_keys(spec, writer.scale.grid.shape, shard)):

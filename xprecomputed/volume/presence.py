@@ -11,8 +11,9 @@ from numpy.typing import NDArray
 
 from xprecomputed.errors import AccessDeniedError, StorageError
 from xprecomputed.grid import Box, Triple
+from xprecomputed.metadata import ShardingSpec
 from xprecomputed.parallel import run_bounded
-from xprecomputed.shard_format import shard_name
+from xprecomputed.shard_format import locate, shard_name
 from xprecomputed.storage import workers_for
 from xprecomputed.volume.reader import ScaleReader
 
@@ -45,9 +46,9 @@ def stored_chunks(reader: ScaleReader, box: Box) -> NDArray[np.bool_]:
     grid = reader.scale.grid
     low, high = grid.cell_range(box)
     found = np.zeros(tuple(b - a for a, b in zip(low, high, strict=True))[::-1], bool)
-    if reader.scale.sharding is not None:
+    if (spec := reader.scale.sharding) is not None:
         with _with_cure():
-            _look_into_shards(reader, low, found)
+            _look_into_shards(reader, spec, low, found)
     elif found.size <= ASK_FOR:
 
         def ask(cell: Triple) -> None:
@@ -63,14 +64,18 @@ def stored_chunks(reader: ScaleReader, box: Box) -> NDArray[np.bool_]:
     return found
 
 
-def _look_into_shards(reader: ScaleReader, low: Triple, found: NDArray[np.bool_]) -> None:
+def _look_into_shards(
+    reader: ScaleReader, spec: ShardingSpec, low: Triple, found: NDArray[np.bool_]
+) -> None:
     z, y, x = (each.reshape(-1) for each in np.indices(found.shape))
     cells = np.stack([x + low[0], y + low[1], z + low[2]], axis=1)
     step = 1 << 20  # bounds the memory of a petavoxel's grid
     for first in range(0, len(cells), step):
         part = slice(first, first + step)
-        there = reader.sharded_values().find(reader.keys(cells[part])).starts >= 0
-        found.reshape(-1)[part] = there
+        keys = reader.keys(cells[part])
+        # what is remembered may be older than what others did
+        anew = frozenset(locate(spec, keys).shards.tolist())
+        found.reshape(-1)[part] = reader.sharded_values().find(keys, anew=anew).starts >= 0
 
 
 def _look_at_names(reader: ScaleReader, low: Triple, found: NDArray[np.bool_]) -> None:

@@ -39,7 +39,8 @@ def persistently(ask: Callable[[], T], explain: Callable[[Exception], Failure]) 
     """Call `ask` until it succeeds, fails for good, or ``options.max_retries`` are spent.
 
     It is not repeated for what was given up meanwhile: an interrupted read ends with its first
-    time-outs, not with its last ones. Pauses grow and are random: many tasks that failed together do not come back together.
+    time-outs, not with its last ones. Pauses grow and are random: many tasks that failed
+    together do not come back together.
 
     Parameters
     ----------
