@@ -450,7 +450,6 @@ def test_the_web_is_read_only(tmp_path):
                 write()
         with pytest.raises(StorageError, match="v: the web is read-only and has no listings"):
             list(location.storage.list_dir("v"))
-        assert not location.storage.can_update
 
 
 # ---- shards of two versions

@@ -476,7 +476,7 @@ def test_everything_else_is_what_the_store_says(data, tmp_path):
     assert storage.inner == inner
     assert (storage.url, place.identity) == ("far://bucket/", f"far://bucket/{place.key}")
     assert (storage.is_local, storage.has_headers) == (False, False)
-    assert (storage.can_update, storage.has_locks) == (True, True)
+    assert storage.has_locks
     assert (storage.size(key), storage.fingerprint(key)) == (5, None)
     assert sorted(each.name for each in storage.list_dir(place.key)) == ["chunk", "shard"]
     with storage.exclusive(key):

@@ -288,11 +288,6 @@ class Storage(ABC):
         """Whether an object's compression is told by a header, not by the name."""
         return False
 
-    @property
-    def can_update(self) -> bool:
-        """Whether `update` may be able to keep writers apart."""
-        return self.has_locks
-
     def update(self, key: str, work: Callable[[Unchanged | None], T], *, anyway: bool = False) -> T:
         """Read, change and write an object as if nobody else did so meanwhile.
 

@@ -122,10 +122,6 @@ class ObjectStorage(Storage):
             return found if server is None else {**found, "endpoint_url": server}
         return found
 
-    @property
-    def can_update(self) -> bool:  # noqa: D102
-        return not self._is_web
-
     def _is_conditional(self, key: str) -> bool:
         """Whether the server heeds conditions of puts; it is tried once, beside the object."""
         if self not in _conditions:

@@ -307,10 +307,6 @@ class CachedStorage(Storage):
         return self.inner.has_headers
 
     @property
-    def can_update(self) -> bool:  # noqa: D102
-        return self.inner.can_update
-
-    @property
     def has_locks(self) -> bool:  # noqa: D102
         return self.inner.has_locks
 
