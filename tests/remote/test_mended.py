@@ -87,6 +87,16 @@ def test_a_hole_among_what_refused_keys_may_not_see(s3, place, monkeypatch):
         assert place.storage.get(place.child("nothing").key) is None
 
 
+def test_stored_bytes_where_holes_are_denied(tmp_path, web):
+    write(tmp_path / "v")
+    (tmp_path / "v" / "8_8_40" / "0-8_0-8_0-8").unlink()
+    web.missing = 403
+    store = xp.open_store(f"{web.url}/v")
+    with pytest.raises(AccessDeniedError, match="open with fill_missing='denied'"):
+        store.stored_bytes()
+    assert len(store.stored_bytes(fill_missing="denied")) == 1
+
+
 def test_a_bucket_that_is_not_there_has_no_holes(s3):
     location = locate_url(f"s3+{s3.url}/never-made/v")
     with pytest.raises(StorageError, match="there is no such bucket"):

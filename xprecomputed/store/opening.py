@@ -120,7 +120,9 @@ class PrecomputedStore:
         reader = self.reader(mip, fill_missing=fill_missing)
         return reader.read_box(as_box(box, reader.scale.bounds))
 
-    def stored_bytes(self, mip: Mip = 0, box: AnyBox | None = None) -> dict[Box, bytes]:
+    def stored_bytes(
+        self, mip: Mip = 0, box: AnyBox | None = None, *, fill_missing: FillMissing = False
+    ) -> dict[Box, bytes]:
         """The encoded bytes of chunks, as the codec made them; nothing is decoded.
 
         What lies around them (gzip of a whole object, ``data_encoding`` of a shard) is undone.
@@ -130,6 +132,8 @@ class PrecomputedStore:
         mip : int, str or sequence of three numbers
         box : Box or ((x0, y0, z0), (x1, y1, z1)), optional
             Chunks that touch it, in absolute voxels of that mip; all by default.
+        fill_missing : bool or "denied"
+            With "denied" a plain 403 of a chunk means that it is not stored.
 
         Returns
         -------
@@ -140,7 +144,7 @@ class PrecomputedStore:
         ------
         OutOfBoundsError, CorruptDataError, AccessDeniedError, StorageError
         """
-        reader = self.reader(mip)
+        reader = self.reader(mip, fill_missing=fill_missing)
         return reader.stored_bytes(as_box(box, reader.scale.bounds))
 
     def exists(self, mip: Mip = 0, box: AnyBox | None = None) -> xr.DataArray:
