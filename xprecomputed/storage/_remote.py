@@ -6,10 +6,19 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from typing import Any
 
-from xprecomputed.errors import AccessDeniedError, PrecomputedError, StorageError
+from xprecomputed.errors import (
+    AccessDeniedError,
+    MissingDependencyError,
+    PrecomputedError,
+    StorageError,
+)
+from xprecomputed.options import get_options
+from xprecomputed.storage.addresses.address import Address
+from xprecomputed.storage.clients.obstore import store_arguments
 from xprecomputed.storage.clients.retries import Failure
+from xprecomputed.storage.credentials.access import find_access
 
-__all__ = ["abandon", "explained", "failure", "nbytes_of", "remove"]
+__all__ = ["abandon", "at_most", "explained", "failure", "nbytes_of", "remove", "web_server"]
 
 
 #: Names of the errors of aiohttp and fsspec that a second attempt may not meet.
@@ -94,3 +103,41 @@ def abandon(fs: Any, file: Any, path: str, *, closing_completes: bool) -> None:
             file.close()
         with suppress(Exception):
             remove(fs, path)
+
+
+def at_most(fs: Any, url: str, nbytes: int) -> bytes | None:
+    """The beginning of a body; fsspec's own streams take a failed HEAD for a missing file."""
+    from fsspec.asyn import sync
+
+    async def get() -> bytes | None:
+        session = await fs.set_session()
+        async with session.get(fs.encode_url(url), **fs.kwargs) as answer:
+            if answer.status == 404:
+                return None
+            answer.raise_for_status()
+            parts, left = [], nbytes
+            while left > 0 and (part := await answer.content.read(left)):
+                parts.append(part)
+                left -= len(part)
+            return b"".join(parts)
+
+    found: bytes | None = sync(fs.loop, get)
+    return found
+
+
+def web_server(address: Address, options: Mapping[str, Any], trusted: bool) -> Any:
+    """The file system of a web server, with our time-outs and the credentials found here."""
+    import fsspec
+
+    try:
+        import aiohttp
+    except ImportError as error:
+        raise MissingDependencyError(
+            f"{address.url}: needs the package aiohttp ({error}).\n    pip install aiohttp"
+        ) from None
+    access = find_access(address, options, trusted=trusted)
+    headers = store_arguments(address, access).client_options.get("default_headers", {})
+    seconds = get_options().request_timeout_s
+    timeout = aiohttp.ClientTimeout(total=None, sock_connect=seconds, sock_read=seconds)
+    # headers as a tuple would not be one of fsspec's: it tells instances apart by their text
+    return fsspec.filesystem("http", client_kwargs={"headers": headers, "timeout": timeout})

@@ -15,14 +15,15 @@ from xprecomputed.errors import (
     StorageError,
     UnsupportedEncodingError,
 )
-from xprecomputed.options import get_options
 from xprecomputed.storage._locks import memory_lock
 from xprecomputed.storage._remote import (
     abandon,
+    at_most,
     explained,
     failure,
     nbytes_of,
     remove,
+    web_server,
 )
 from xprecomputed.storage.addresses.address import Address
 from xprecomputed.storage.addresses.hosts import is_this_machine
@@ -38,9 +39,7 @@ from xprecomputed.storage.base import (
     without_suffix,
 )
 from xprecomputed.storage.caching.cached import forgetting
-from xprecomputed.storage.clients.obstore import store_arguments
 from xprecomputed.storage.clients.retries import persistently
-from xprecomputed.storage.credentials.access import find_access
 from xprecomputed.tracing import record_request
 
 __all__ = ["FsspecStorage", "fsspec_location", "opened_location"]
@@ -126,7 +125,7 @@ class FsspecStorage(Storage):
         if "fs" in self.options:
             return self.options["fs"]
         if self.web is not None:
-            return _web(self.web, self.options, self.trusted)
+            return web_server(self.web, self.options, self.trusted)
         # fsspec keeps one instance per options in this process, so this is a look-up
         return _url_to_fs(self.opened, self.options, self.shown)[0]
 
@@ -383,7 +382,7 @@ class FsspecStorage(Storage):
             path = self.root + key + query
             try:
                 if self._is_web and max_bytes is not None:  # it may say no length, nor end
-                    return _at_most(self._fs, path, max_bytes + 1)
+                    return at_most(self._fs, path, max_bytes + 1)
                 return bytes(self._fs.cat_file(path, start=start, end=stop))
             except (FileNotFoundError, NotADirectoryError):
                 return None
@@ -392,43 +391,6 @@ class FsspecStorage(Storage):
             with explained(address, "read"):
                 return ask()
         return persistently(ask, lambda error: failure(error, address, "read"))
-
-
-def _at_most(fs: Any, url: str, nbytes: int) -> bytes | None:
-    """The beginning of a body; fsspec's own streams take a failed HEAD for a missing file."""
-    from fsspec.asyn import sync
-
-    async def get() -> bytes | None:
-        session = await fs.set_session()
-        async with session.get(fs.encode_url(url), **fs.kwargs) as answer:
-            if answer.status == 404:
-                return None
-            answer.raise_for_status()
-            parts, left = [], nbytes
-            while left > 0 and (part := await answer.content.read(left)):
-                parts.append(part)
-                left -= len(part)
-            return b"".join(parts)
-
-    found: bytes | None = sync(fs.loop, get)
-    return found
-
-
-def _web(address: Address, options: Mapping[str, Any], trusted: bool) -> Any:
-    import fsspec
-
-    try:
-        import aiohttp
-    except ImportError as error:
-        raise MissingDependencyError(
-            f"{address.url}: needs the package aiohttp ({error}).\n    pip install aiohttp"
-        ) from None
-    access = find_access(address, options, trusted=trusted)
-    headers = store_arguments(address, access).client_options.get("default_headers", {})
-    seconds = get_options().request_timeout_s
-    timeout = aiohttp.ClientTimeout(total=None, sock_connect=seconds, sock_read=seconds)
-    # headers as a tuple would not be one of fsspec's: it tells instances apart by their text
-    return fsspec.filesystem("http", client_kwargs={"headers": headers, "timeout": timeout})
 
 
 def _url_to_fs(url: str, options: Mapping[str, Any], shown: str) -> tuple[Any, str]:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import random
 import re
-from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from itertools import chain
@@ -38,6 +38,7 @@ from xprecomputed.storage.base import (
     suffix_of,
 )
 from xprecomputed.storage.caching.cached import forgetting
+from xprecomputed.storage.clients import exchange
 from xprecomputed.storage.clients.answers import LENGTH_UNKNOWN, RANGE_BEYOND, explain, status_of
 from xprecomputed.storage.clients.process import Client, client_for
 from xprecomputed.storage.clients.retries import persistently
@@ -61,9 +62,6 @@ SAME_PLACES = (
     (re.compile(r"^https?://([^/]+)\.s3[.-][a-z0-9.-]*amazonaws\.com/"), r"s3://\1/"),
     (re.compile(r"^https?://s3[.-][a-z0-9.-]*amazonaws\.com/"), "s3://"),
 )
-#: What servers say that means nothing.
-NO_COMPRESSION = frozenset({"", "identity", "aws-chunked", "utf-8"})
-SAME_COMPRESSION = {"x-gzip": "gzip"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -143,8 +141,8 @@ class ObjectStorage(Storage):
             if refused(Unchanged(None)) or not refused(Unchanged(None)):
                 return False
             found = self._head(key)
-            before = None if found is None else _version(found)
-            if before is None or refused(Unchanged(before)):
+            before = None if found is None else exchange.version(found)
+            if not exchange.can_be_condition(before) or refused(Unchanged(before)):
                 return False
             self.put(key, b"another")
             return refused(Unchanged(before))
@@ -164,11 +162,11 @@ class ObjectStorage(Storage):
                 raise CorruptDataError(
                     f"{address}: {nbytes} bytes, at most {max_bytes} can be valid"
                 )
-            encoding = _compression(result.attributes, address)
-            data = _body(result)
+            encoding = exchange.compression(result.attributes, address)
+            data = exchange.body(result)
             if encoding == "gzip" and data[:2] != GZIP_MAGIC:
                 encoding = None  # a proxy has undone it and left the header
-            return Blob(data, encoding, _version(result.meta))
+            return Blob(data, encoding, exchange.version(result.meta))
 
         blob = self._read(key, ask, lambda other: other.get(key, max_bytes))
         record_request(address, 0 if blob is None else len(blob.data))
@@ -181,27 +179,27 @@ class ObjectStorage(Storage):
             import obstore
 
             if start >= stop:
-                return Blob(b"", version=_version(obstore.head(store, self._name(key))))
+                return Blob(b"", version=exchange.version(obstore.head(store, self._name(key))))
             try:
                 result = obstore.get(store, self._name(key), options={"range": (start, stop)})
             except Exception as error:
                 if RANGE_BEYOND not in str(error):
                     raise
-                return Blob(b"", version=_version(obstore.head(store, self._name(key))))
-            encoding = _compression(result.attributes, address)
+                return Blob(b"", version=exchange.version(obstore.head(store, self._name(key))))
+            encoding = exchange.compression(result.attributes, address)
             if encoding is not None:
                 raise CorruptDataError(
                     f"{address}: the whole object is compressed with {encoding}, so its ranges "
                     "cannot be read; store it without Content-Encoding"
                 )
             first, last = result.range
-            data = _body(result)
+            data = exchange.body(result)
             if first != start or len(data) > stop - start:
                 raise StorageError(
                     f"{address}: asked for bytes {start} to {stop}, the server sent {first} to "
                     f"{last}"
                 )
-            return Blob(data, version=_version(result.meta))
+            return Blob(data, version=exchange.version(result.meta))
 
         blob = self._read(key, ask, lambda other: other.get_range(key, start, stop))
         record_request(address, 0 if blob is None else len(blob.data))
@@ -264,8 +262,8 @@ class ObjectStorage(Storage):
                     store,
                     self._name(key),
                     sent,
-                    attributes=_headers(encoding, cache_control),
-                    mode=_mode(only_if),
+                    attributes=exchange.headers(encoding, cache_control),
+                    mode=exchange.mode(only_if),
                     use_multipart=False,
                 )
             except Exception as error:
@@ -300,13 +298,13 @@ class ObjectStorage(Storage):
         else:
             self.put(key, b"".join(first), cache_control=cache_control, only_if=only_if)
             return
-        sent = _Counted(chain(first, remaining))
+        sent = exchange.Counted(chain(first, remaining))
         del first
         with forgetting(self, key):
-            self._send_parts(key, sent, _headers(None, cache_control))
+            self._send_parts(key, sent, exchange.headers(None, cache_control))
         record_request(self.url + key, sent.nbytes)
 
-    def _send_parts(self, key: str, parts: _Counted, attributes: dict[str, str]) -> None:
+    def _send_parts(self, key: str, parts: exchange.Counted, attributes: dict[str, str]) -> None:
         """Send an object in parts, each of them repeated by obstore where it fails."""
         import obstore
 
@@ -329,7 +327,11 @@ class ObjectStorage(Storage):
             ended = isinstance(error, FileNotFoundError) or "NoSuchUpload" in str(error)
             if ended:  # perhaps by the first attempt to do so
                 after = self._head(key)
-                changed = before is None or after is None or _version(after) != _version(before)
+                changed = (
+                    before is None
+                    or after is None
+                    or exchange.version(after) != exchange.version(before)
+                )
                 if after is not None and changed and after["size"] == parts.nbytes:
                     return
                 raise StorageError(
@@ -377,7 +379,7 @@ class ObjectStorage(Storage):
             )
         for attempt in range(ATTEMPTS):
             found = self._head(key)
-            version = None if found is None else _version(found)
+            version = None if found is None else exchange.version(found)
             try:
                 return work(Unchanged(version))
             except ConflictError:
@@ -486,70 +488,6 @@ _DENIED = object()
 
 class _LengthUnknownError(Exception):
     """The server sends an answer without saying how long it is."""
-
-
-class _Counted:
-    """Parts on their way, their bytes, and what went wrong while they were made."""
-
-    def __init__(self, parts: Iterable[Bytes]) -> None:
-        self._parts = iter(parts)
-        self.nbytes = 0
-        self.error: BaseException | None = None
-
-    def __iter__(self) -> Iterator[bytes]:
-        return self
-
-    def __next__(self) -> bytes:
-        try:
-            part = bytes(next(self._parts))
-        except StopIteration:
-            raise
-        except BaseException as error:
-            self.error = error
-            raise
-        self.nbytes += len(part)
-        return part
-
-
-def _body(result: Any) -> bytes:
-    """All bytes of an answer, as many as it announced."""
-    first, last = result.range
-    data: bytes = result.bytes().to_bytes()
-    if len(data) != last - first:
-        raise EOFError(f"{len(data)} of {last - first} bytes came")
-    return data
-
-
-def _compression(attributes: Mapping[str, str], address: str) -> str | None:
-    """What ``Content-Encoding`` says."""
-    declared = str(attributes.get("Content-Encoding", "")).lower()
-    named = [each.strip() for each in declared.split(",")]
-    kept = [SAME_COMPRESSION.get(each, each) for each in named if each not in NO_COMPRESSION]
-    if len(kept) > 1:
-        raise CorruptDataError(f"{address}: compressed twice, Content-Encoding is {declared!r}")
-    return kept[0] if kept else None
-
-
-def _headers(encoding: str | None, cache_control: str | None) -> dict[str, str]:
-    headers = {"Content-Encoding": encoding, "Cache-Control": cache_control}
-    return {name: value for name, value in headers.items() if value is not None}
-
-
-def _version(meta: Mapping[str, Any]) -> Hashable:
-    """What tells two objects of one name apart, as far as the server does."""
-    if meta.get("e_tag") or meta.get("version"):
-        return meta.get("e_tag"), meta.get("version")
-    changed = meta["last_modified"]
-    return (changed.timestamp(), meta["size"]) if changed.timestamp() else None
-
-
-def _mode(only_if: Unchanged | None) -> Any:
-    if only_if is None:
-        return "overwrite"
-    if only_if.version is None:
-        return "create"
-    names: Any = zip(("e_tag", "version"), only_if.version, strict=True)  # type: ignore[call-overload]
-    return {name: value for name, value in names if value is not None}
 
 
 #: Those that answered whom the machine's credentials name, and those that answer anybody only.
