@@ -12,6 +12,10 @@ from xprecomputed.storage.clients import process as _clients
 os.environ.setdefault("GCSFS_EXPERIMENTAL_ZB_HNS_SUPPORT", "false")
 
 
+TOKEN_OF_TENSORSTORE = "GOOGLE_AUTH_TOKEN_FOR_TESTING"
+CLOUDY = ("AWS_", "GOOGLE_", "AZURE_", "STORAGE_EMULATOR", "CLOUD_VOLUME")
+
+
 @pytest.fixture(scope="package")
 def patched():
     with pytest.MonkeyPatch.context() as patch:
@@ -22,7 +26,7 @@ def patched():
 def no_credentials(patched, tmp_path_factory):
     """No credentials of whoever runs the tests, and no cloud to ask for them."""
     for name in list(os.environ):
-        if name.startswith(("AWS_", "GOOGLE_", "AZURE_", "STORAGE_EMULATOR", "CLOUD_VOLUME")):
+        if name.startswith(CLOUDY) and name != TOKEN_OF_TENSORSTORE:
             patched.delenv(name)
     home = tmp_path_factory.mktemp("home")
     patched.setenv("HOME", str(home))
@@ -38,7 +42,7 @@ def few_connections():
     _clients._process.clients.clear()
 
 
-@pytest.fixture(scope="package")
+@pytest.fixture(scope="session")
 def s3():
     from tests.remote.s3 import S3Server
 
@@ -46,18 +50,18 @@ def s3():
         yield server
 
 
-@pytest.fixture(scope="package")
-def gcs(patched):
-    """The only fake of GCS here: the peers read its address from the environment once."""
+@pytest.fixture(scope="session")
+def gcs():
+    """The only fake of GCS in this process: the peers read its address and token once."""
     from tests.remote.gcs import GcsServer
 
-    with GcsServer() as server:
-        patched.setenv("TENSORSTORE_GCS_HTTP_URL", server.url)
-        patched.setenv("GOOGLE_AUTH_TOKEN_FOR_TESTING", server.issue_token())
+    with GcsServer() as server, pytest.MonkeyPatch.context() as patch:
+        patch.setenv("TENSORSTORE_GCS_HTTP_URL", server.url)
+        patch.setenv(TOKEN_OF_TENSORSTORE, server.issue_token())
         yield server
 
 
-@pytest.fixture(scope="package")
+@pytest.fixture(scope="session")
 def azure():
     from tests.remote.azure import AzureServer
 
