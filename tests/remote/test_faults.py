@@ -26,7 +26,7 @@ from xprecomputed import (
 from xprecomputed.storage import index_cache, objects
 
 #: Stalls of 20 s are met after this many; long enough for a busy machine.
-TIMEOUT_S = 0.6
+TIMEOUT_S = 1.0
 STALLS = ("stall", "hang")
 QUICK = [each for each in KINDS if each not in STALLS]
 #: A chunk of the samples.
@@ -74,16 +74,17 @@ def test_reads_ride_out_all_kinds_at_once(place_of, samples, impatient, kind, sa
     assert sum(plan.counts.values()) > 2
     assert set(asked(seen)) <= set(asked(quiet))
     assert len(seen) == traced.requests + traced.retries
-    assert traced.requests == len(quiet)
-    # a busy machine may take longer for an answer than is waited for
-    assert 0 <= traced.retries - sum(plan.counts.values()) <= len(quiet) / 4
+    # a busy machine may take longer for an answer than is waited for: then it is asked again
+    assert traced.requests == len(asked(quiet))
+    assert 0 <= traced.retries - sum(plan.counts.values()) <= len(quiet)
 
 
 @pytest.mark.parametrize("kind", QUICK)
 def test_each_kind_alone(place_of, samples, impatient, kind):
     place, sample = place_of("gcs signed"), samples("cseg")
     place.upload(sample.folder)
-    with place.server.faulty(FaultPlan(0.2, [kind], seed=4)) as plan, trace() as traced:
+    plan = FaultPlan(0.2, [kind], seed=4)
+    with set_options(request_timeout_s=30), place.server.faulty(plan), trace() as traced:
         store = place.open()
         np.testing.assert_array_equal(store.read(store.mips[0].bounds), sample.array)
     assert traced.retries == plan.counts[kind] > 0
@@ -96,7 +97,7 @@ def test_stalls(place_of, samples, impatient):
     store = place.open()
     with place.web.faulty(FaultPlan(0.2, STALLS, seed=1, stall_s=20)) as plan, trace() as traced:
         np.testing.assert_array_equal(store.read(store.mips[0].bounds), sample.array)
-    assert 0 <= traced.retries - sum(plan.counts.values()) <= 7
+    assert 0 <= traced.retries - sum(plan.counts.values()) <= traced.requests
     assert set(plan.counts) == set(STALLS)
     assert plan.outlasted == 0
 
@@ -150,7 +151,7 @@ def test_stalled_writes(place_of, kind):
     """A write may take ten times as long as an answer to a question."""
     place, array = place_of(kind), labels((16, 16, 64))
     plan = FaultPlan(1.0, ["stall"], methods=["PUT"], times=1, stall_s=20)
-    with set_options(request_timeout_s=0.1), place.server.faulty(plan):
+    with set_options(request_timeout_s=0.2), place.server.faulty(plan):
         write = {"storage_options": place.options, "chunk_size": CHUNK}
         to_precomputed(label(array, (4, 4, 40)), place.url, **write)
     assert plan.counts["stall"] >= 4 + 2  # chunks, info and provenance, each once
