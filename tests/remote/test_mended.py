@@ -208,6 +208,22 @@ def test_two_who_make_the_same_layer(s3, place):
         xp.write_info(place.url, info)
 
 
+def test_a_tree_of_which_somebody_else_deletes_a_part(gcs, bucket):
+    gcs.make_bucket(bucket, public=True)
+    location = locate_url(f"gs+{gcs.url}/{bucket}/v")
+    for number in range(40):
+        location.storage.put(f"v/x/{number:02}", b"1")
+
+    def be_faster(request):
+        if request.method == "DELETE" and request.path.endswith(("03", "17")):
+            gcs.delete(bucket, "v/x/03")
+            gcs.delete(bucket, "v/x/17")
+
+    with gcs.guarded(be_faster):
+        location.storage.delete_tree("v/x")
+    assert gcs.names(bucket) == []
+
+
 # ---- strangers
 
 

@@ -360,8 +360,13 @@ class ObjectStorage(Storage):
 
         def delete(store: Any) -> None:
             for batch in obstore.list(store, self._name(key) + "/"):
-                with suppress(FileNotFoundError):
-                    obstore.delete(store, [each["path"] for each in batch])
+                paths = [each["path"] for each in batch]
+                try:
+                    obstore.delete(store, paths)
+                except FileNotFoundError:  # one is gone already, which ended the others' way too
+                    for path in paths:
+                        with suppress(FileNotFoundError):
+                            obstore.delete(store, path)
 
         with forgetting(self, key, below=True):
             self._write(key, delete)
