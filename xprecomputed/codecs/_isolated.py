@@ -23,9 +23,14 @@ import numpy as np
 
 from xprecomputed.codecs import _worker
 from xprecomputed.codecs.base import Array, Bytes, ChunkSpec
-from xprecomputed.errors import CorruptDataError, MissingDependencyError, StorageError
+from xprecomputed.errors import (
+    CorruptDataError,
+    MissingDependencyError,
+    StorageError,
+    UnsupportedEncodingError,
+)
 
-__all__ = ["decode", "run"]
+__all__ = ["decode", "encode", "run"]
 
 #: A call may take so long, and a second more for each megabyte: the slowest library needs a
 #: tenth of that. Beyond it the stream has hung its decoder.
@@ -136,6 +141,45 @@ def decode(encoding: str, data: Bytes, chunk: ChunkSpec, install: str) -> Array:
             f"{encoding} stream of {flat.nbytes} decoded bytes, expected {chunk.nbytes}"
         )
     return flat.view(chunk.dtype).reshape(chunk.shape)
+
+
+def encode(
+    encoding: str,
+    plain: Array,
+    options: Mapping[str, Any],
+    most: int,
+    install: str,
+    about: str = "",
+    cure: str = "",
+) -> bytes:
+    """Encode a chunk in a helper process.
+
+    Parameters
+    ----------
+    encoding : str
+        There is a job ``encode <encoding>``.
+    plain : ndarray
+        Contiguous.
+    options, most, install
+        As `run` takes them.
+    about, cure : str
+        What the message says of the chunk, and at its end, where the package fails.
+
+    Raises
+    ------
+    UnsupportedEncodingError
+        The package failed, crashed or hung.
+    MissingDependencyError, StorageError
+        As `run` does.
+    """
+    data = plain.data.cast("B")
+    try:
+        encoded = run(f"encode {encoding}", data, options, plain.nbytes, most, install)
+    except CorruptDataError as error:
+        raise UnsupportedEncodingError(
+            f"the {encoding} package fails on this chunk{about}: {error}{cure}"
+        ) from None
+    return encoded.tobytes()
 
 
 def _request(job: str, options: Mapping[str, Any], nbytes: int, length: int) -> bytes:

@@ -15,7 +15,7 @@ import numpy as np
 
 from xprecomputed.codecs import _isolated
 from xprecomputed.codecs.base import Array, Bytes, ChunkSpec, Codec, require_length
-from xprecomputed.errors import CorruptDataError, UnsupportedEncodingError
+from xprecomputed.errors import CorruptDataError
 
 __all__ = ["Crackle"]
 
@@ -47,14 +47,7 @@ class Crackle(Codec):
         plain = np.ascontiguousarray(array[0], array.dtype.newbyteorder("<"))
         options = {"dtype": plain.dtype.str, "shape": plain.shape[::-1]}
         most = self.max_encoded_bytes(ChunkSpec(array.shape, plain.dtype))
-        data = plain.data.cast("B")
-        try:
-            encoded = _isolated.run("encode crackle", data, options, plain.nbytes, most, INSTALL)
-        except CorruptDataError as error:
-            raise UnsupportedEncodingError(
-                f"the crackle package fails on this chunk: {error}"
-            ) from None
-        return encoded.tobytes()
+        return _isolated.encode("crackle", plain, options, most, INSTALL)
 
 
 def _check(data: Bytes, chunk: ChunkSpec) -> None:

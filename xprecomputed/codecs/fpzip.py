@@ -134,15 +134,13 @@ def _encode(array: Array, precision: int) -> bytes:
     """An array whose last axis is the fastest of the stream."""
     plain = np.ascontiguousarray(array)
     options = {"dtype": plain.dtype.str, "shape": plain.shape[::-1], "precision": precision}
-    data = plain.data.cast("B")
-    try:
-        encoded = _isolated.run(
-            "encode fpzip", data, options, plain.nbytes, 2 * plain.nbytes + 1024, INSTALL
-        )
-    except CorruptDataError as error:
-        # of noise it makes more bytes than there were, and its package overruns its own memory
-        raise UnsupportedEncodingError(
-            f"the fpzip package fails on this chunk, whose values may be noise: {error}; "
-            'use encoding="raw" or "zfpc"'
-        ) from None
-    return encoded.tobytes()
+    # of noise it makes more bytes than there were, and its package overruns its own memory
+    return _isolated.encode(
+        "fpzip",
+        plain,
+        options,
+        2 * plain.nbytes + 1024,
+        INSTALL,
+        about=", whose values may be noise",
+        cure='; use encoding="raw" or "zfpc"',
+    )

@@ -138,14 +138,7 @@ class Zfpc(Codec):
         parameters["correlated_dims"] = list(self.correlated_dims)
         options = {"dtype": "<f4", "shape": shape, "parameters": parameters}
         most = self.max_encoded_bytes(ChunkSpec(array.shape, plain.dtype))
-        data = plain.data.cast("B")
-        try:
-            encoded = _isolated.run("encode zfpc", data, options, plain.nbytes, most, INSTALL)
-        except CorruptDataError as error:
-            raise UnsupportedEncodingError(
-                f"the zfpc package fails on this chunk: {error}"
-            ) from None
-        return encoded.tobytes()
+        return _isolated.encode("zfpc", plain, options, most, INSTALL)
 
     def _parameters(self) -> dict[str, Any]:
         given = {name: getattr(self, name) for name in RANGES}
