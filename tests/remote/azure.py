@@ -8,7 +8,7 @@ from urllib.parse import unquote, urlsplit
 from xml.sax.saxutils import escape, unescape
 
 from tests.remote.serving import Reply, Server, is_signed, with_range
-from tests.remote.stored import Objects, PreconditionError
+from tests.remote.stored import ByHand, Objects, PreconditionError
 
 #: What a PUT declares, and the header of a GET that it becomes.
 DECLARED = {
@@ -20,7 +20,7 @@ DECLARED = {
 }
 
 
-class AzureServer(Server):
+class AzureServer(ByHand, Server):
     """Containers in memory, at ``/container/blob`` and ``/account/container/blob``.
 
     Attributes
@@ -52,23 +52,6 @@ class AzureServer(Server):
         if not public:
             self.needs_signature.add(name)
         return name
-
-    def put(self, bucket, key, data, encoding=None, **headers):
-        given = {name.replace("_", "-"): value for name, value in headers.items()}
-        if encoding is not None:
-            given["Content-Encoding"] = encoding
-        self.objects.put(bucket, key, data, given)
-
-    def get(self, bucket, key):
-        """The stored bytes and headers, names of headers in lower case; None if missing."""
-        found = self.objects.get(bucket, key)
-        return found and (found.data, {k.lower(): v for k, v in found.headers.items()})
-
-    def names(self, bucket, prefix=""):
-        return self.objects.names(bucket, prefix)
-
-    def delete(self, bucket, key):
-        self.objects.delete(bucket, key)
 
     # ---- the protocol
 

@@ -19,7 +19,7 @@ from cryptography.hazmat.primitives.asymmetric import padding, rsa
 
 from tests.remote.gcs_xml import XmlApi
 from tests.remote.serving import Reply, Server, with_range
-from tests.remote.stored import Objects, PreconditionError
+from tests.remote.stored import ByHand, Objects, PreconditionError
 
 #: Members of the JSON resource and the headers of the XML API.
 HEADERS = {
@@ -32,7 +32,7 @@ HEADERS = {
 JSON_OBJECT = re.compile(r"(/download|/upload)?(?:/storage/v1|/resumable)?/b/([^/]+)/o(?:/(.*))?")
 
 
-class GcsServer(XmlApi, Server):
+class GcsServer(ByHand, XmlApi, Server):
     """Buckets of Google Cloud Storage in memory.
 
     Attributes
@@ -62,23 +62,6 @@ class GcsServer(XmlApi, Server):
         if not public:
             self.needs_token.add(name)
         return name
-
-    def put(self, bucket, key, data, encoding=None, **headers):
-        given = {name.replace("_", "-"): value for name, value in headers.items()}
-        if encoding is not None:
-            given["Content-Encoding"] = encoding
-        self.objects.put(bucket, key, data, given)
-
-    def get(self, bucket, key):
-        """The stored bytes and headers, names of headers in lower case; None if missing."""
-        found = self.objects.get(bucket, key)
-        return found and (found.data, {k.lower(): v for k, v in found.headers.items()})
-
-    def names(self, bucket, prefix=""):
-        return self.objects.names(bucket, prefix)
-
-    def delete(self, bucket, key):
-        self.objects.delete(bucket, key)
 
     # ---- who may
 

@@ -81,3 +81,24 @@ class Objects:
                 return keys, folders, max(keys[-1:] + folders[-1:])
             (folders if folder else keys).append(entry)
         return keys, folders, ""
+
+
+class ByHand:
+    """Looking at the objects of a fake, and changing them, without asking it."""
+
+    def put(self, bucket, key, data, encoding=None, **headers):
+        given = {name.replace("_", "-"): value for name, value in headers.items()}
+        if encoding is not None:
+            given["Content-Encoding"] = encoding
+        self.objects.put(bucket, key, data, given)
+
+    def get(self, bucket, key):
+        """The stored bytes and headers, names of headers in lower case; None if missing."""
+        found = self.objects.get(bucket, key)
+        return found and (found.data, {k.lower(): v for k, v in found.headers.items()})
+
+    def names(self, bucket, prefix=""):
+        return self.objects.names(bucket, prefix)
+
+    def delete(self, bucket, key):
+        self.objects.delete(bucket, key)

@@ -7,48 +7,21 @@ import sys
 
 import pytest
 
+from tests.storage.machine import access_of, put
 from xprecomputed import AccessDeniedError, InvalidURLError
 from xprecomputed.storage.addresses.address import parse_address
 from xprecomputed.storage.clients.obstore import StoreArguments
-from xprecomputed.storage.credentials import ambient as _ambient
-from xprecomputed.storage.credentials import providers as _providers
 from xprecomputed.storage.credentials.access import (
     Access,
-    bucket_region,
-    find_access,
     find_address,
     needs_fsspec,
     without_credentials,
 )
 
+pytestmark = pytest.mark.usefixtures("home")
+
 SECRET = "hunter2"
 AZURE_KEY = base64.b64encode(b"hunter2-hunter2-hunter2-hunter2-").decode()
-PREFIXES = ("AWS_", "GOOGLE_", "AZURE_", "CLOUD", "GCE_", "STORAGE_", "K_SERVICE", "NO_GCE")
-
-
-@pytest.fixture(autouse=True)
-def home(tmp_path, monkeypatch):
-    """A machine on which nobody has left anything."""
-    import os
-
-    for name in [name for name in os.environ if name.startswith(PREFIXES)]:
-        monkeypatch.delenv(name)
-    monkeypatch.setenv("HOME", str(tmp_path))
-    monkeypatch.setattr(_ambient, "DMI", tmp_path / "dmi")
-    _providers.has_role.cache_clear()
-    bucket_region.cache_clear()
-    return tmp_path
-
-
-def put(path, content):
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(content if isinstance(content, str) else json.dumps(content))
-    return path
-
-
-def access_of(url, options=None, **kwargs):
-    options = options or {}
-    return find_access(find_address(url, options), options, **kwargs)
 
 
 AWS_SECRET = {"AWS_ACCESS_KEY_ID": "K", "AWS_SECRET_ACCESS_KEY": SECRET}

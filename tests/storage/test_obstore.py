@@ -12,43 +12,19 @@ from types import SimpleNamespace
 import obstore
 import pytest
 
+from tests.storage.machine import access_of, put
 from xprecomputed import AccessDeniedError, InvalidURLError, MissingDependencyError
 from xprecomputed.storage.addresses.address import parse_address
 from xprecomputed.storage.clients import obstore as _obstore
 from xprecomputed.storage.clients.obstore import build_store, store_arguments
 from xprecomputed.storage.credentials import access as credentials
-from xprecomputed.storage.credentials import ambient as _ambient
 from xprecomputed.storage.credentials import providers as _providers
 from xprecomputed.storage.credentials.access import Access, bucket_region, find_access, find_address
 
+pytestmark = pytest.mark.usefixtures("home")
+
 SECRET = "hunter2"
 AZURE_KEY = base64.b64encode(b"hunter2-hunter2-hunter2-hunter2-").decode()
-PREFIXES = ("AWS_", "GOOGLE_", "AZURE_", "CLOUD", "GCE_", "STORAGE_", "K_SERVICE", "NO_GCE")
-
-
-@pytest.fixture(autouse=True)
-def home(tmp_path, monkeypatch):
-    """A machine on which nobody has left anything."""
-    import os
-
-    for name in [name for name in os.environ if name.startswith(PREFIXES)]:
-        monkeypatch.delenv(name)
-    monkeypatch.setenv("HOME", str(tmp_path))
-    monkeypatch.setattr(_ambient, "DMI", tmp_path / "dmi")
-    _providers.has_role.cache_clear()
-    bucket_region.cache_clear()
-    return tmp_path
-
-
-def put(path, content):
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(content if isinstance(content, str) else json.dumps(content))
-    return path
-
-
-def access_of(url, options=None, **kwargs):
-    options = options or {}
-    return find_access(find_address(url, options), options, **kwargs)
 
 
 SERVICE = {"type": "service_account", "project_id": "proj", "private_key": SECRET}
@@ -195,13 +171,13 @@ def test_s3_is_asked_with_what_was_given_and_nothing_else(server):
 @pytest.mark.usefixtures("noise")
 def test_google_is_asked_with_what_was_given_and_nothing_else(server):
     url = f"gs+{server.url}/b/k"
-    for put in (None, b"x"):
-        ask(url, put=put)
+    for body in (None, b"x"):
+        ask(url, put=body)
         assert server.last.path.replace("%2F", "/") == "/b/a/b%20c%23d%25"
         assert server.last.headers.get("authorization", "Bearer").strip() == "Bearer"
         assert server.last.headers["accept-encoding"] == "gzip"
         assert "x-goog-user-project" not in server.last.headers
-        ask(url, {"token": "T", "requester_pays": "payer"}, put=put)
+        ask(url, {"token": "T", "requester_pays": "payer"}, put=body)
         assert server.last.headers["authorization"] == "Bearer T"
         assert server.last.headers["x-goog-user-project"] == "payer"
 
