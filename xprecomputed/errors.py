@@ -5,11 +5,13 @@
     PrecomputedError
     ├── InvalidInfoError (ValueError)          the JSON cannot be used: mend it or pass ``info=``
     ├── ScaleNotFoundError (LookupError, ValueError)   ask for a mip that exists
+    ├── LodNotFoundError (LookupError, ValueError)     ask for a level of detail that exists
     ├── UnsupportedEncodingError (ValueError)  this scale cannot be decoded here
     ├── InvalidURLError (ValueError)           the address cannot be used
     ├── NotFoundError (FileNotFoundError)      a definite "there is no such object"
     │   ├── InfoMissingError
-    │   └── ChunkMissingError
+    │   ├── ChunkMissingError
+    │   └── SegmentMissingError (KeyError)     a segment has no mesh or skeleton here
     ├── AccessDeniedError (PermissionError)    the object may exist; credentials are wrong
     ├── StorageError (OSError)                 the request failed; trying again may help
     │   └── ConflictError                      somebody else replaced the object meanwhile
@@ -44,12 +46,14 @@ __all__ = [
     "InvalidURLError",
     "LayerExistsError",
     "LayoutError",
+    "LodNotFoundError",
     "MissingDependencyError",
     "NotFoundError",
     "OutOfBoundsError",
     "PrecomputedError",
     "PrecomputedWarning",
     "ScaleNotFoundError",
+    "SegmentMissingError",
     "SourceError",
     "StorageError",
     "UnsupportedEncodingError",
@@ -81,6 +85,10 @@ class ScaleNotFoundError(PrecomputedError, LookupError, ValueError):
     """No scale of the volume answers to the given mip, resolution or key."""
 
 
+class LodNotFoundError(PrecomputedError, LookupError, ValueError):
+    """A mesh has no such level of detail."""
+
+
 class UnsupportedEncodingError(PrecomputedError, ValueError):
     """The scale's encoding is unknown, or cannot carry this data type or channel count."""
 
@@ -99,6 +107,26 @@ class InfoMissingError(NotFoundError):
 
 class ChunkMissingError(NotFoundError):
     """A chunk of the requested box is not stored and ``fill_missing`` is off."""
+
+
+class SegmentMissingError(NotFoundError, KeyError):
+    """There is no mesh or skeleton of a segment; the store gave a definite answer.
+
+    Attributes
+    ----------
+    segment_ids : tuple of int
+        All that are missing.
+    """
+
+    def __init__(self, message: str, segment_ids: Iterable[int] = ()) -> None:
+        self.segment_ids: tuple[int, ...] = tuple(segment_ids)
+        super().__init__(message)
+
+    def __str__(self) -> str:  # without the quotes of KeyError
+        return str(self.args[0])
+
+    def __reduce__(self) -> tuple[type, tuple[str, tuple[int, ...]]]:
+        return type(self), (str(self), self.segment_ids)
 
 
 class AccessDeniedError(PrecomputedError, PermissionError):

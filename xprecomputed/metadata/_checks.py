@@ -117,16 +117,24 @@ def triple_of(read: Callable[[Any], T]) -> Callable[[Any], tuple[T, T, T]]:
     return read_triple
 
 
-def positive_number(value: Any) -> int | float:
-    """A finite number above zero with its spelling kept (``8`` stays an integer)."""
+def number(value: Any) -> int | float:
+    """A finite number with its spelling kept (``8`` stays an integer)."""
     if isinstance(value, str):
         value = float(value)
         value = int(value) if value.is_integer() else value
     if isinstance(value, bool) or not isinstance(value, int | float):
         raise TypeError
-    if not (math.isfinite(value) and value > 0):
+    if not math.isfinite(value):
         raise ValueError
     return value
+
+
+def positive_number(value: Any) -> int | float:
+    """A `number` above zero."""
+    checked = number(value)
+    if checked <= 0:
+        raise ValueError
+    return checked
 
 
 def string(value: Any) -> str:
