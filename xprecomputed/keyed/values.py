@@ -4,18 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from xprecomputed.codecs import GZIP_MAGIC, Bytes, decompress
 from xprecomputed.errors import CorruptDataError
-from xprecomputed.metadata import ShardingSpec
+from xprecomputed.metadata import ShardingSpec, parse_json
 from xprecomputed.parallel import run_bounded
 from xprecomputed.storage import Deliver, Location, ShardedValues, workers_for
 
-__all__ = ["KeyedValues", "Value", "read_object"]
+__all__ = ["KeyedValues", "Value", "read_json", "read_object"]
 
 #: No minishard of ids can have more: an index of 100 MB. Writers make a few thousand.
 MAX_ENTRIES = 1 << 22
@@ -64,6 +64,19 @@ def read_object(place: Location, max_bytes: int) -> bytes | None:
         place.storage.forget(place.key)  # or a cache would give it for ever
         raise CorruptDataError(f"{place.url}: {error}") from None
     return blob.data
+
+
+def read_json(place: Location, max_bytes: int) -> Any:
+    """A JSON document, or None where there is no such object.
+
+    Raises
+    ------
+    InvalidInfoError
+        It is not JSON.
+    CorruptDataError, AccessDeniedError, StorageError
+    """
+    data = read_object(place, max_bytes)
+    return None if data is None else parse_json(data, place.url)
 
 
 @dataclass(frozen=True, slots=True)
