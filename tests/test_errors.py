@@ -17,10 +17,12 @@ BUILTIN = {
     "InvalidURLError": "ValueError",
     "LayerExistsError": "FileExistsError",
     "LayoutError": "ValueError",
+    "LodNotFoundError": "LookupError",
     "MissingDependencyError": "ImportError",
     "NotFoundError": "FileNotFoundError",
     "OutOfBoundsError": "IndexError",
     "ScaleNotFoundError": "LookupError",
+    "SegmentMissingError": "KeyError",
     "SourceError": "ValueError",
     "StorageError": "OSError",
     "ConflictError": "OSError",
@@ -50,6 +52,15 @@ def test_invalid_info_lists_its_problems_after_a_pickle_too():
     copy = pickle.loads(pickle.dumps(error))
     assert copy.problems == ("type: missing", "scales: missing")
     assert str(copy) == "info is not usable:\n  - type: missing\n  - scales: missing"
+
+
+def test_a_missing_segment_is_a_missing_file_and_a_missing_key():
+    error = errors.SegmentMissingError("gs://bucket/mesh: no mesh", [7, 2**64 - 1])
+    assert isinstance(error, FileNotFoundError)
+    assert isinstance(error, errors.NotFoundError)
+    assert error.errno is None
+    assert str(error) == "gs://bucket/mesh: no mesh"  # KeyError alone would show quotes
+    assert pickle.loads(pickle.dumps(error)).segment_ids == (7, 2**64 - 1)
 
 
 def test_the_four_answers_cannot_be_caught_for_each_other():

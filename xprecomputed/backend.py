@@ -49,6 +49,8 @@ class PrecomputedBackendEntrypoint(BackendEntrypoint):
         bounds: Any = None,
         max_redirects: int = MAX_REDIRECTS,
         cache_dir: str | os.PathLike[str] | None = None,
+        mesh_dir: str | None = None,
+        skeleton_dir: str | None = None,
     ) -> xr.Dataset:
         """Open one mip lazily.
 
@@ -76,6 +78,9 @@ class PrecomputedBackendEntrypoint(BackendEntrypoint):
             How many ``redirect`` members of ``info`` are followed.
         cache_dir : str or path-like, optional
             Folder on this machine that keeps what is read from remote stores.
+        mesh_dir, skeleton_dir : str, optional
+            Folders, relative to the volume, instead of those that ``info`` names; of
+            ``.precomputed.mesh`` and ``.precomputed.skeleton``.
 
         Returns
         -------
@@ -87,6 +92,8 @@ class PrecomputedBackendEntrypoint(BackendEntrypoint):
             storage_options=storage_options,
             max_redirects=max_redirects,
             cache_dir=cache_dir,
+            mesh_dir=mesh_dir,
+            skeleton_dir=skeleton_dir,
         )
         index = store.info.find_mip(_mip_of_group(group, mip))
         dataset = _open_mip(store, index, name or store.info.type, fill_missing, bounds)
@@ -104,6 +111,8 @@ class PrecomputedBackendEntrypoint(BackendEntrypoint):
         bounds: Any = None,
         max_redirects: int = MAX_REDIRECTS,
         cache_dir: str | os.PathLike[str] | None = None,
+        mesh_dir: str | None = None,
+        skeleton_dir: str | None = None,
     ) -> dict[str, xr.Dataset]:
         """All mips that have data, ``/mip0``, ``/mip1``, …; one request.
 
@@ -115,6 +124,8 @@ class PrecomputedBackendEntrypoint(BackendEntrypoint):
             storage_options=storage_options,
             max_redirects=max_redirects,
             cache_dir=cache_dir,
+            mesh_dir=mesh_dir,
+            skeleton_dir=skeleton_dir,
         )
         name = name or store.info.type
 
@@ -140,6 +151,8 @@ class PrecomputedBackendEntrypoint(BackendEntrypoint):
         bounds: Any = None,
         max_redirects: int = MAX_REDIRECTS,
         cache_dir: str | os.PathLike[str] | None = None,
+        mesh_dir: str | None = None,
+        skeleton_dir: str | None = None,
     ) -> xr.DataTree:
         """All mips as siblings below a root without coordinates; see `open_groups_as_dict`."""
         groups = self.open_groups_as_dict(
@@ -152,6 +165,8 @@ class PrecomputedBackendEntrypoint(BackendEntrypoint):
             bounds=bounds,
             max_redirects=max_redirects,
             cache_dir=cache_dir,
+            mesh_dir=mesh_dir,
+            skeleton_dir=skeleton_dir,
         )
         return xr.DataTree.from_dict(groups)
 

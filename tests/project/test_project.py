@@ -110,13 +110,19 @@ def test_show_versions(capsys):
 
 # ---- documents
 
-CONDA_NAMES = {"isal": "python-isal", "brotli": "brotli-python", "dask[array]": "dask"}
+CONDA_NAMES = {
+    "isal": "python-isal",
+    "brotli": "brotli-python",
+    "dask[array]": "dask",
+    "DracoPy": "dracopy",
+}
 
 
 def test_environment_yml_lists_what_pyproject_lists(repository):
     project = tomllib.loads((repository / "pyproject.toml").read_text())["project"]
     extras = project["optional-dependencies"]
-    optional = [*extras["fast"], *extras["compresso"], *extras["crackle"], *extras["zfpc"]]
+    names = ("fast", "compresso", "crackle", "zfpc", "mesh", "skeleton")
+    optional = [line for name in names for line in extras[name]]
     wanted = {f"python{project['requires-python']}"}
     for line in [*project["dependencies"], *optional]:
         name, floor = re.match(r"([\w.\[\]-]+)([>=]=[\w.]+)", line.partition(";")[0]).groups()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any, Generic, Literal, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, Literal, TypeVar
 
 import numpy as np
 import xarray as xr
@@ -16,6 +16,10 @@ from xprecomputed.errors import CoordinateError, OutOfBoundsError, SourceError
 from xprecomputed.metadata import VolumeInfo
 from xprecomputed.store import PrecomputedStore, reopen
 from xprecomputed.volume.chunking import DASK_CHUNK_BYTES, aligned_chunks, preferred_chunks
+
+if TYPE_CHECKING:
+    from xprecomputed.mesh import Meshes
+    from xprecomputed.skeleton import Skeletons
 
 __all__ = ["PrecomputedArrayAccessor", "PrecomputedDatasetAccessor"]
 
@@ -60,6 +64,16 @@ class _Accessor(WriteMethods, Generic[T]):
     def info(self) -> VolumeInfo:
         """The layer's ``info`` (read again at each access)."""
         return self.store.info
+
+    @property
+    def mesh(self) -> Meshes:
+        """The meshes of the layer's segments, see `PrecomputedStore.mesh`; two requests."""
+        return self.store.mesh
+
+    @property
+    def skeleton(self) -> Skeletons:
+        """The skeletons of the layer's segments, see `PrecomputedStore.skeleton`; two requests."""
+        return self.store.skeleton
 
     def _grids(self) -> dict[str, AxisGrid]:
         values = {axis: self._obj[axis].values for axis in AXES if axis in self._obj.dims}

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import xarray as xr
@@ -16,6 +16,10 @@ from xprecomputed.errors import SourceError
 from xprecomputed.metadata import VolumeInfo
 from xprecomputed.store import PrecomputedStore, reopen
 from xprecomputed.volume.chunking import DASK_CHUNK_BYTES
+
+if TYPE_CHECKING:
+    from xprecomputed.mesh import Meshes
+    from xprecomputed.skeleton import Skeletons
 
 __all__ = ["PrecomputedTreeAccessor"]
 
@@ -40,6 +44,16 @@ class PrecomputedTreeAccessor(WriteMethods):
     def info(self) -> VolumeInfo:
         """The layer's ``info``."""
         return self.store.info
+
+    @property
+    def mesh(self) -> Meshes:
+        """The meshes of the layer's segments, see `PrecomputedStore.mesh`; two requests."""
+        return self.store.mesh
+
+    @property
+    def skeleton(self) -> Skeletons:
+        """The skeletons of the layer's segments, see `PrecomputedStore.skeleton`; two requests."""
+        return self.store.skeleton
 
     @property
     def _node(self) -> PrecomputedDatasetAccessor:

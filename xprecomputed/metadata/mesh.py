@@ -118,6 +118,8 @@ class MeshInfo:
 
 def _read(check: Checker) -> dict[str, Any]:
     kinds = (LEGACY, MULTIRES)
+    if "scales" in check.data:
+        check.problem(None, "this is a volume: xp.open_store(url).mesh")
     members: dict[str, Any] = {
         "type": check.get("@type", one_of(kinds), f"one of {kinds}", required=True),
         # neuroglancer_multilod_draco requires it, and NG and CV read it without

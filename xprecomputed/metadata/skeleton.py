@@ -144,6 +144,8 @@ class SkeletonInfo:
 
 
 def _read(check: Checker) -> dict[str, Any]:
+    if "scales" in check.data:
+        check.problem(None, "this is a volume: xp.open_store(url).skeleton")
     check.get("@type", one_of([TYPE]), f'"{TYPE}"', required=True)
     return {
         "transform": check.get("transform", Transform.read, "12 numbers, invertible", IDENTITY),

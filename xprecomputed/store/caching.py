@@ -31,6 +31,8 @@ class StoreCache:
         The volume as its data are read, see `xprecomputed.storage.caching.cached`; where that is
         without a cache, nothing is kept.
     info : VolumeInfo
+    folders : tuple of str
+        Of meshes and skeletons, relative to the volume.
 
     Examples
     --------
@@ -43,9 +45,10 @@ class StoreCache:
 
     location: Location
     info: VolumeInfo
+    folders: tuple[str, ...] = ()
 
     def list(self, mip: Mip | None = None) -> list[CacheEntry]:
-        """What the disk cache holds of a scale, or of all.
+        """What the disk cache holds of a scale, or of all and of meshes and skeletons.
 
         Parameters
         ----------
@@ -54,7 +57,7 @@ class StoreCache:
         Returns
         -------
         list of CacheEntry
-            One for each chunk and each range of a shard, in any order.
+            One for each object and each range of a shard, in any order.
 
         Raises
         ------
@@ -62,7 +65,9 @@ class StoreCache:
         AccessDeniedError, StorageError
             The cache cannot be read.
         """
-        return [each for scale in self._scales(mip) for each in self._entries(scale)]
+        keys = [scale.key for scale in self._scales(mip)]
+        keys += self.folders if mip is None else ()
+        return [each for key in keys for each in self._entries(key)]
 
     @property
     def nbytes(self) -> int:
@@ -70,14 +75,14 @@ class StoreCache:
         return sum(each.nbytes for each in self.list())
 
     def flush(self, mip: Mip | None = None, box: Box | tuple[Triple, Triple] | None = None) -> int:
-        """Drop chunks and shards from the disk and from the memory of this process.
+        """Drop what is kept, on the disk and in the memory of this process.
 
         They are asked for again by the next read.
 
         Parameters
         ----------
         mip : int, str or sequence of three numbers, optional
-            All by default.
+            All by default, and meshes and skeletons too.
         box : Box or ((x0, y0, z0), (x1, y1, z1)), optional
             Absolute voxels of that mip; chunks that touch it, or the whole shards that they lie
             in. Everything by default.
@@ -98,14 +103,15 @@ class StoreCache:
         if box is not None and mip is None:
             raise OutOfBoundsError("flush(mip, box): a box needs the mip whose voxels it counts")
         dropped = sum(self._flush(scale, box) for scale in self._scales(mip))
+        dropped += sum(self._flush_folder(key) for key in self.folders if mip is None)
         index_cache.clear()
         return dropped
 
     def _scales(self, mip: Mip | None) -> Sequence[ScaleInfo]:
         return self.info.scales if mip is None else [self.info.scales[self.info.find_mip(mip)]]
 
-    def _entries(self, scale: ScaleInfo) -> Iterator[CacheEntry]:
-        place = self.location.child(scale.key)
+    def _entries(self, key: str) -> Iterator[CacheEntry]:
+        place = self.location.child(key)
         storage = place.storage
         if isinstance(storage, CachedStorage) and storage.disk is not None:
             yield from storage.disk.entries(place.identity)
@@ -121,15 +127,22 @@ class StoreCache:
             )
         if not isinstance(storage, CachedStorage):
             return 0
-        keys = storage.cached_keys(place.key)
         if box is None:
-            forget_everywhere(place.identity, below=True)
-            return len(keys)
+            return self._flush_folder(scale.key)
+        keys = storage.cached_keys(place.key)
         names = {key.removeprefix(f"{place.key}/"): key for key in keys}
         touched = _touched(scale, names, inside)
         for name in touched:
             storage.forget(names[name])
         return len(touched)
+
+    def _flush_folder(self, key: str) -> int:
+        place = self.location.child(key)
+        if not isinstance(place.storage, CachedStorage):
+            return 0
+        keys = place.storage.cached_keys(place.key)
+        forget_everywhere(place.identity, below=True)
+        return len(keys)
 
 
 def _touched(scale: ScaleInfo, names: Iterable[str], box: Box) -> list[str]:

@@ -27,6 +27,7 @@ __all__ = [
     "begin_layer",
     "commit_info",
     "drop_scale",
+    "edited",
     "existing_info",
     "inserted",
     "remove_scales",
@@ -265,7 +266,7 @@ def add_scale(
     scale = make_scale(coarser_scale(last, chosen).to_json() | dict(members))
     scale = replace(scale, sharding=find_sharding(sharding, scale, store.info))
     codec_for(store.info, scale)
-    return _edited(store, lambda info: inserted(info, [scale]))
+    return edited(store, lambda info: inserted(info, [scale]))
 
 
 def drop_scale(store: PrecomputedStore, mip: int, delete: bool) -> PrecomputedStore:
@@ -291,15 +292,13 @@ def drop_scale(store: PrecomputedStore, mip: int, delete: bool) -> PrecomputedSt
                     "deleted; drop that scale first"
                 )
     # named no more before its objects go: a reader finds all or nothing
-    changed = _edited(store, without)
+    changed = edited(store, without)
     if delete:
         remove_scales(store.location, [gone])
     return changed
 
 
-def _edited(
-    store: PrecomputedStore, change: Callable[[VolumeInfo], VolumeInfo]
-) -> PrecomputedStore:
+def edited(store: PrecomputedStore, change: Callable[[VolumeInfo], VolumeInfo]) -> PrecomputedStore:
     """The layer with its ``info`` changed; what others wrote into it meanwhile stays."""
 
     def edit(only_if: Unchanged | None) -> VolumeInfo:
@@ -307,4 +306,4 @@ def _edited(
         commit_info(store.location, info, only_if)
         return info
 
-    return PrecomputedStore(store.location, update_info(store.location, edit))
+    return replace(store, info=update_info(store.location, edit))

@@ -28,6 +28,9 @@ from xprecomputed.volume.layout import Sharding
 if TYPE_CHECKING:
     import xarray as xr
 
+    from xprecomputed.mesh import Meshes
+    from xprecomputed.skeleton import Skeletons
+
 __all__ = ["MAX_REDIRECTS", "PrecomputedStore", "open_store", "read_info", "reopen"]
 
 Mip = int | str | Sequence[float]
@@ -47,6 +50,8 @@ class PrecomputedStore:
     location: Location
     info: VolumeInfo
     cache_dir: str | None = None
+    mesh_dir: str | None = None
+    skeleton_dir: str | None = None
 
     @property
     def url(self) -> str:
@@ -72,7 +77,37 @@ class PrecomputedStore:
     @property
     def cache(self) -> StoreCache:
         """What the disk cache holds of this volume: ``list``, ``nbytes`` and ``flush``."""
-        return StoreCache(cached(self.location, self.cache_dir), self.info)
+        folders = (self.mesh_dir or self.info.mesh, self.skeleton_dir or self.info.skeletons)
+        named = tuple(each for each in folders if each is not None)
+        return StoreCache(cached(self.location, self.cache_dir), self.info, named)
+
+    @property
+    def mesh(self) -> Meshes:
+        """The meshes of the segments; one request, for the ``info`` of their folder.
+
+        Raises
+        ------
+        InfoMissingError
+            The volume names no folder of meshes.
+        InvalidInfoError, InvalidURLError, AccessDeniedError, StorageError
+        """
+        from xprecomputed.store.segments import mesh_of
+
+        return mesh_of(self)
+
+    @property
+    def skeleton(self) -> Skeletons:
+        """The skeletons of the segments; one request, for the ``info`` of their folder.
+
+        Raises
+        ------
+        InfoMissingError
+            The volume names no folder of skeletons.
+        InvalidInfoError, InvalidURLError, AccessDeniedError, StorageError
+        """
+        from xprecomputed.store.segments import skeleton_of
+
+        return skeleton_of(self)
 
     def reader(self, mip: Mip = 0, *, fill_missing: FillMissing = False) -> ScaleReader:
         """The reader of one scale, named by index, resolution in nm (x, y, z) or key.
@@ -320,6 +355,8 @@ def open_store(
     storage_options: Mapping[str, Any] | None = None,
     max_redirects: int = MAX_REDIRECTS,
     cache_dir: str | os.PathLike[str] | None = None,
+    mesh_dir: str | None = None,
+    skeleton_dir: str | None = None,
 ) -> PrecomputedStore:
     """Open a volume; one request, for its ``info``.
 
@@ -344,6 +381,9 @@ def open_store(
         Folder on this machine that keeps what is read of remote chunks and shards, instead of
         the option of that name. What it holds is believed: after others have changed the
         volume, call ``store.cache.flush()``.
+    mesh_dir, skeleton_dir : str, optional
+        Folders of meshes and skeletons, relative to the volume, instead of those that ``info``
+        names as ``mesh`` and ``skeletons``.
 
     Raises
     ------
@@ -365,21 +405,29 @@ def open_store(
     if isinstance(max_redirects, bool) or not isinstance(max_redirects, int) or max_redirects < 0:
         raise ValueError(f"max_redirects={max_redirects!r}: expected an integer >= 0")
     folder = None if cache_dir is None else as_cache_dir(cache_dir)
+    named = {"cache_dir": folder, "mesh_dir": mesh_dir, "skeleton_dir": skeleton_dir}
+    told = {name: value for name, value in named.items() if value is not None}
     if isinstance(url, PrecomputedStore):
         if storage_options is not None or info is not None:
             raise ValueError(
                 f"{url.url}: it is open already; give storage_options and info to its URL"
             )
-        return url if folder is None else replace(url, cache_dir=folder)
+        before = _opened.get(url.url, (url, None))[1]
+        return _remembered(replace(url, **told), before) if told else url
     location = locate_url(url, storage_options)
     given = None
     if info is None:
-        store = replace(_follow(location, max_redirects), cache_dir=folder)
+        store = replace(_follow(location, max_redirects), **told)
     else:
         given = info if isinstance(info, VolumeInfo) else VolumeInfo.from_json(info, "info=")
-        store = PrecomputedStore(location, given, folder)
-    if given or store.url not in _opened or store.location != locate_url(store.url):
-        _opened[store.url] = store, given
+        store = replace(PrecomputedStore(location, given), **told)
+    if told or given or store.url not in _opened or store.location != locate_url(store.url):
+        return _remembered(store, given)
+    return store
+
+
+def _remembered(store: PrecomputedStore, given: VolumeInfo | None) -> PrecomputedStore:
+    _opened[store.url] = store, given
     return store
 
 
@@ -390,7 +438,7 @@ def reopen(source: str) -> PrecomputedStore:
     before, given = _opened[source]
     if given is not None:
         return before
-    return replace(_follow(before.location, 0), cache_dir=before.cache_dir)
+    return replace(before, info=_follow(before.location, 0).info)
 
 
 def _follow(location: Location, max_redirects: int) -> PrecomputedStore:
