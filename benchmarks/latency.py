@@ -20,15 +20,13 @@ import argparse
 import asyncio
 import json
 import math
-import multiprocessing
 import resource
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from multiprocessing.connection import Connection
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
+from serving import serving
 
 CHUNK = (32, 32, 64)  # x, y, z: 64 KiB of uint8
 CHUNKS = (8, 8, 8)
@@ -58,62 +56,6 @@ def volume() -> dict[str, bytes]:
     objects = {"/v/info": json.dumps(info).encode()}
     random = np.random.default_rng(0)
     return objects | {path: random.bytes(math.prod(CHUNK)) for path in names()}
-
-
-class Answering(asyncio.Protocol):
-    """One connection to the server; requests come one after another."""
-
-    def __init__(self, replies: dict[bytes, bytes], latency_s: float) -> None:
-        self._replies, self._latency_s, self._held = replies, latency_s, b""
-
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        """Keep what answers are written to."""
-        self._transport: Any = transport
-
-    def data_received(self, data: bytes) -> None:
-        """Answer each whole request after the latency."""
-        self._held += data
-        while b"\r\n\r\n" in self._held:
-            head, _, self._held = self._held.partition(b"\r\n\r\n")
-            path = head.split(b" ", 2)[1]
-            reply = self._replies.get(path, b"HTTP/1.1 404 Not Found\r\nContent-Length: 0\r\n\r\n")
-            if self._latency_s:
-                asyncio.get_running_loop().call_later(self._latency_s, self._transport.write, reply)
-            else:
-                self._transport.write(reply)
-
-
-def serve(pipe: Connection, latency_s: float) -> None:
-    """Be the server, for ever."""
-    replies = {
-        path.encode(): b"HTTP/1.1 200 OK\r\nContent-Type: application/octet-stream\r\n"
-        b'ETag: "1"\r\nContent-Length: %d\r\n\r\n%b' % (len(data), data)
-        for path, data in volume().items()
-    }
-
-    async def run() -> None:
-        loop = asyncio.get_running_loop()
-        server = await loop.create_server(
-            lambda: Answering(replies, latency_s), "127.0.0.1", 0, backlog=512
-        )
-        pipe.send(server.sockets[0].getsockname()[1])
-        await server.serve_forever()
-
-    asyncio.run(run())
-
-
-@contextmanager
-def server(latency_s: float) -> Iterator[int]:
-    """Port of a server in another process."""
-    context = multiprocessing.get_context("spawn")
-    here, there = context.Pipe()
-    process = context.Process(target=serve, args=(there, latency_s), daemon=True)
-    process.start()
-    try:
-        yield here.recv()
-    finally:
-        process.kill()
-        process.join()
 
 
 def plain(port: int, in_flight: int) -> None:
@@ -182,7 +124,8 @@ def main() -> None:
     arguments = parser.parse_args()
     print(f"{COUNT} objects of 64 KiB, {arguments.latency_ms:g} ms, best of {arguments.runs}")
     print(f"{'in flight':>9}  {'reader':<13}{'ms':>7}{'of ideal':>10}{'CPU ms':>8}")
-    with server(arguments.latency_ms / 1000) as port:
+    with serving(volume(), arguments.latency_ms / 1000) as server:
+        port = server.port
         assert np.array_equal(ours(port, 16), theirs(port, 16))
         for in_flight in arguments.in_flight:
             ideal = math.ceil(COUNT / in_flight) * arguments.latency_ms

@@ -165,6 +165,7 @@ def test_links_and_commands_of_the_documents_exist(repository, document):
 def test_the_python_of_the_readme_runs(repository, tmp_path, monkeypatch):
     """Every Python block, in order, on a small volume."""
     import numpy as np
+    import osteoid
 
     from tests.images import labels
     from xprecomputed.testing import write_volume
@@ -178,14 +179,21 @@ def test_the_python_of_the_readme_runs(repository, tmp_path, monkeypatch):
         voxel_offset=(0, 0, 0),
         resolution=(16, 16, 40),
     )
+    triangles = np.array([[0, 0, 0], [3000, 0, 0], [0, 3000, 0], [0, 0, 3000]]), [[0, 1, 2], [1, 2, 3]]
+    mesh = xprecomputed.create_mesh(xprecomputed.open_store(url), format="multires")
+    mesh.put({7205: [triangles, triangles], 991: [triangles, triangles]})
+    bone = osteoid.Skeleton([(0, 0, 0), (3000, 4000, 0)], [(0, 1)], radii=[1, 2], segid=7205)
+    xprecomputed.create_skeleton(xprecomputed.open_store(url)).put(bone)
+
     blocks = re.findall(r"```python\n(.*?)```", (repository / "README.md").read_text(), re.DOTALL)
-    assert len(blocks) == 7
+    assert len(blocks) == 8
     monkeypatch.chdir(tmp_path)
     names = {"points": np.array([[100.0, 200, 300], [4000, 2000, 1000]])}
     for block in blocks:
         code = block.replace("/data/em/segmentation", url)
         exec(compile(code, "README.md", "exec"), names)
     assert names["da"].shape == (100, 330, 0) or names["da"].size
+    assert names["skeleton"].cable_length() == 5000
 
 
 def test_every_raise_of_the_package_is_of_our_tree_or_about_arguments(repository):
