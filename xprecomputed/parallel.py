@@ -147,6 +147,8 @@ class _Run(Undertaking, Generic[T]):
             if _is_ending and self.is_daemon and not self.finished:
                 # the pool's threads are waited for, though the caller is not
                 self.stop(StorageError("given up, because the interpreter ends"))
+            if any(each.given_up for each in self.joined_before) and not self.finished:
+                self.stop(StorageError("given up, because nobody waits for it any more"))
             if self.finished:
                 return None
             try:

@@ -13,6 +13,7 @@ from xprecomputed.codecs import decompress
 from xprecomputed.shard_format import (
     MinishardIndex,
     MortonCode,
+    ShardLayout,
     encode_shards,
     locate,
     minishard_range,
@@ -237,3 +238,24 @@ def test_the_boxes_of_shards():
     assert shard_box_shape(spec(11, 2, 11), (157, 157, 157)) == (32, 16, 16)
     assert shard_box_shape(spec(60, 0, 0), (3, 3, 3)) == (4, 4, 4)
     assert shard_box_shape(spec(1, 2, 3, "murmurhash3_x86_128"), (2, 4, 8)) is None
+
+
+def test_bytes_before_values_are_gaps_of_the_index():
+    """Two minishards; `before` is in the file and in no entry."""
+    one = spec(minishard=1)
+    stored = {2: b"aaaaVAL2", 4: b"V4", 1: b"bV1", 3: b"ccV3"}
+    before = {2: 4, 4: 0, 1: 1, 3: 2}
+    keys = np.array(list(stored), "u8")
+    sizes = np.array([len(stored[key]) - before[key] for key in stored])
+    layout = ShardLayout.plan(keys, sizes, one, np.array([before[key] for key in stored]))
+    data = b"".join(layout.parts(lambda at: stored[int(keys[at])]))
+    assert data == b"".join(
+        [u64(10, 58), u64(65, 113), b"aaaaVAL2V4", u64(2, 2), u64(4, 0), u64(4, 2),
+         b"bV1ccV3", u64(1, 2), u64(59, 2), u64(2, 2)]
+    )  # fmt: skip
+    for minishard in (0, 1):
+        start, stop = minishard_range(one, data[16 * minishard : 16 * minishard + 16])
+        index = MinishardIndex.parse(data[start:stop], one)
+        for key, begin, end in zip(index.keys, index.starts, index.stops, strict=True):
+            assert data[begin:end] == stored[int(key)][before[int(key)] :]
+            assert data[begin - before[int(key)] : end] == stored[int(key)]

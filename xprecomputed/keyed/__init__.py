@@ -1,14 +1,21 @@
 """What is stored by segment id, in shards or as objects of their own: meshes and skeletons."""
 
-from xprecomputed.keyed.ids import Missing, as_ids, check_missing, raise_missing
-from xprecomputed.keyed.values import KeyedValues, Value, read_json, read_object
+from xprecomputed.keyed.ids import Missing, as_ids, check_missing, parse_id, raise_missing
+from xprecomputed.keyed.later import get_bag, in_thread
+from xprecomputed.keyed.packing import Value
+from xprecomputed.keyed.spatial_index import SpatialIndex
+from xprecomputed.keyed.values import KeyedValues, read_json, read_object
 
 __all__ = [
     "KeyedValues",
     "Missing",
+    "SpatialIndex",
     "Value",
     "as_ids",
     "check_missing",
+    "get_bag",
+    "in_thread",
+    "parse_id",
     "raise_missing",
     "read_json",
     "read_object",

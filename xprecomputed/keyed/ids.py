@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
 from typing import Any, Literal, get_args
 
@@ -10,13 +11,14 @@ from numpy.typing import NDArray
 
 from xprecomputed.errors import SegmentMissingError
 
-__all__ = ["Missing", "as_ids", "check_missing", "raise_missing"]
+__all__ = ["Missing", "as_ids", "check_missing", "parse_id", "raise_missing"]
 
 #: What a call does about segments that are not there: an error, or leave them out.
 Missing = Literal["raise", "skip"]
 
 MAX_ID = 2**64 - 1
 SHOWN = 10
+ID = re.compile(r"0|[1-9][0-9]{0,19}")
 
 
 def as_ids(ids: Any) -> tuple[NDArray[np.uint64], bool]:
@@ -97,3 +99,16 @@ def raise_missing(what: str, place: str, ids: Iterable[int]) -> None:
     raise SegmentMissingError(
         f"{place}: there is no {what} of {which}; missing='skip' leaves out what is not there", lost
     )
+
+
+def parse_id(text: str) -> int | None:
+    """The id that a name or a label spells, as everybody prints them; None where it is none.
+
+    Examples
+    --------
+    >>> parse_id("18446744073709551615"), parse_id("07"), parse_id("-7"), parse_id("٧")
+    (18446744073709551615, None, None, None)
+    """
+    if ID.fullmatch(text) is None or int(text) > MAX_ID:
+        return None
+    return int(text)

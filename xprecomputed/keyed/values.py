@@ -2,41 +2,33 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
-from xprecomputed.codecs import GZIP_MAGIC, Bytes, decompress
-from xprecomputed.errors import CorruptDataError
+from xprecomputed.codecs import GZIP_MAGIC, Bytes, compress, decompress
+from xprecomputed.errors import AccessDeniedError, CorruptDataError, StorageError
+from xprecomputed.keyed.ids import as_ids, parse_id
+from xprecomputed.keyed.packing import SLACK_BYTES, Packer, Value
 from xprecomputed.metadata import ShardingSpec, parse_json
-from xprecomputed.parallel import run_bounded
-from xprecomputed.storage import Deliver, Location, ShardedValues, workers_for
+from xprecomputed.parallel import decode_slot, run_bounded
+from xprecomputed.shard_format import locate
+from xprecomputed.storage import (
+    Deliver,
+    Location,
+    ShardedValues,
+    contents,
+    shards_in,
+    workers_for,
+)
 
 __all__ = ["KeyedValues", "Value", "read_json", "read_object"]
 
 #: No minishard of ids can have more: an index of 100 MB. Writers make a few thousand.
 MAX_ENTRIES = 1 << 22
-#: A gzipped object may be so much longer than its contents.
-SLACK_BYTES = 4096
-
-
-class Value(NamedTuple):
-    """What is stored for an id.
-
-    Parameters
-    ----------
-    data : bytes
-        What the id leads to.
-    before : bytes
-        What lies immediately before it in a shard, without an entry of its own, never compressed
-        (fragments of a multi-resolution mesh). Not for objects of their own.
-    """
-
-    data: Bytes
-    before: Bytes = b""
 
 
 def read_object(place: Location, max_bytes: int) -> bytes | None:
@@ -150,38 +142,182 @@ class KeyedValues:
     def exists(self, ids: NDArray[np.uint64]) -> NDArray[np.bool_]:
         """Whether there is a value of each id; no value is read.
 
+        Parameters
+        ----------
+        ids : ndarray of uint64, shape (N,)
+
+        Returns
+        -------
+        ndarray of bool, shape (N,)
+
         Raises
         ------
         CorruptDataError, AccessDeniedError, StorageError
         """
-        raise NotImplementedError
+        if self.sharding is not None:
+            return self.sharded().find(ids).starts >= 0
+        there = np.zeros(len(ids), bool)
+
+        def ask(position: int) -> None:
+            place = self.place(int(ids[position]))
+            there[position] = place.storage.size(place.key) is not None
+
+        self._for_each(range(len(ids)), ask)
+        return there
 
     def ids(self) -> NDArray[np.uint64]:
         """All ids, ascending: a listing, and of shards all their indexes.
 
+        Returns
+        -------
+        ndarray of uint64, shape (N,)
+
         Raises
         ------
-        CorruptDataError, AccessDeniedError, StorageError
+        CorruptDataError
+            An index is, or a file is called as no shard can be.
+        AccessDeniedError, StorageError
+            Also where nothing can be listed, but for up to 4,096 shards, which are asked for
+            one by one.
         """
-        raise NotImplementedError
+        found = [np.zeros(0, np.uint64)]
+        if self.sharding is None:
+            return np.unique(np.array(self._listed(), np.uint64))
+        stored = self.sharded()
 
-    def put(self, values: Mapping[int, Value], *, cache_control: str | None = None) -> None:
+        def look(shard: int) -> None:
+            found.append(contents(stored, shard)[0])
+
+        run_bounded(shards_in(stored), look, workers=workers_for(self.directory))
+        return np.unique(np.concatenate(found))
+
+    def _listed(self) -> list[int]:
+        storage, ids = self.directory.storage, []
+        try:
+            for entry in storage.list_dir(self.directory.key):
+                number = parse_id(entry.name.removesuffix(self.suffix))
+                if number is not None and f"{number}{self.suffix}" == entry.name:
+                    ids.append(number)
+        except (AccessDeniedError, StorageError) as error:
+            raise type(error)(
+                f"{error}. Which ids are stored is told by a listing only; those that you can "
+                "name can be read, and asked for with exists(ids)"
+            ) from None
+        return ids
+
+    def order(self, ids: NDArray[np.uint64]) -> NDArray[np.uint64]:
+        """Ids so that those that lie together are together: by shard and minishard, or ascending.
+
+        Parameters
+        ----------
+        ids : ndarray of uint64, shape (N,)
+
+        Returns
+        -------
+        ndarray of uint64, shape (N,)
+
+        Examples
+        --------
+        >>> from xprecomputed.storage import locate_url
+        >>> spec = ShardingSpec(preshift_bits=0, hash="identity", minishard_bits=0, shard_bits=1)
+        >>> values = KeyedValues(locate_url("memory://doc/skeletons"), spec)
+        >>> values.order(np.array([4, 3, 2, 1], np.uint64)).tolist()
+        [2, 4, 1, 3]
+        """
+        ids = np.sort(ids)
+        if self.sharding is None:
+            return ids
+        places = locate(self.sharding, ids)
+        return ids[np.lexsort((ids, places.minishards, places.shards))]
+
+    def put(
+        self,
+        values: Mapping[int, Value],
+        *,
+        compression: Literal["auto", "gzip"] | None = None,
+        cache_control: str | None = None,
+    ) -> None:
         """Store values; those of other ids stay, also those in the same shard.
 
         Every object appears whole or not at all; a shard is rewritten while others who rewrite
-        it wait, or begin again (`Storage.update`).
+        it wait, or begin again (`Storage.update`). The bytes do not depend on the order.
+
+        Parameters
+        ----------
+        values : mapping of int to Value
+            Asked for each id once, from several threads, so that it may make values on demand;
+            all new values of a few shards are in memory at once.
+        compression : {None, "gzip", "auto"}
+            Around objects of their own; never around what is read by range, nor shards. "auto" is
+            gzip where a header can tell it.
+        cache_control : str, optional
+            Header of the objects, where the store has headers.
 
         Raises
         ------
-        CorruptDataError, AccessDeniedError, StorageError
+        TypeError, ValueError
+            An id is none, or the compression.
+        CorruptDataError
+            In a shard that is to be rewritten.
+        AccessDeniedError, StorageError
         """
-        raise NotImplementedError
+        if compression not in (None, "gzip", "auto"):
+            raise ValueError(f"compression={compression!r}: expected None, 'gzip' or 'auto'")
+        as_ids(values)
+        if self.sharding is not None:
+            self._packer(cache_control).put(values)
+            return
+        if compression == "auto":
+            compression = "gzip" if self.directory.storage.has_headers else None
+
+        def store(key: int) -> None:
+            value = values[key]
+            if len(value.before):
+                raise ValueError(f"{self.place(key).url}: bytes before a value need a shard")
+            data: Bytes = value.data
+            if compression is not None:
+                with decode_slot():
+                    data = compress(data, compression)
+            place = self.place(key)
+            place.storage.put(place.key, data, encoding=compression, cache_control=cache_control)
+
+        self._for_each(values, store)
 
     def delete(self, ids: Iterable[int]) -> NDArray[np.uint64]:
-        """Remove values; the ids that were there.
+        """Remove values.
+
+        A shard goes away with its last value, but for clouds, where it stays with nothing in it:
+        there is no delete that heeds what others write meanwhile.
+
+        Parameters
+        ----------
+        ids : iterable of int
+
+        Returns
+        -------
+        ndarray of uint64
+            Those that were there, ascending.
 
         Raises
         ------
         CorruptDataError, AccessDeniedError, StorageError
         """
-        raise NotImplementedError
+        wanted = as_ids(ids)[0]
+        if self.sharding is not None:
+            return self._packer(None).delete(wanted)
+        gone: list[int] = []
+
+        def remove(key: int) -> None:
+            place = self.place(key)
+            if place.storage.delete(place.key):
+                gone.append(key)
+
+        self._for_each(wanted.tolist(), remove)
+        return np.array(sorted(gone), np.uint64)
+
+    def _packer(self, cache_control: str | None) -> Packer:
+        return Packer(self.sharded(), self.max_value_bytes, self.bytes_before, cache_control)
+
+    def _for_each(self, tasks: Collection[int], work: Callable[[int], None]) -> None:
+        workers = max(1, min(workers_for(self.directory), len(tasks)))
+        run_bounded(tasks, work, workers=workers)

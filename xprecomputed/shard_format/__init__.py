@@ -11,6 +11,7 @@ from xprecomputed.shard_format.layout import (
     shard_name,
 )
 from xprecomputed.shard_format.morton import MortonCode
+from xprecomputed.shard_format.sizes import sharding_for_ids
 
 __all__ = [
     "MinishardIndex",
@@ -25,4 +26,5 @@ __all__ = [
     "shard_box_shape",
     "shard_keys",
     "shard_name",
+    "sharding_for_ids",
 ]

@@ -37,7 +37,11 @@ class ShardLayout:
 
     @classmethod
     def plan(
-        cls, keys: NDArray[np.uint64], sizes: NDArray[np.int64], spec: ShardingSpec
+        cls,
+        keys: NDArray[np.uint64],
+        sizes: NDArray[np.int64],
+        spec: ShardingSpec,
+        before: NDArray[np.int64] | None = None,
     ) -> ShardLayout:
         """Lay out the values of one shard.
 
@@ -48,6 +52,8 @@ class ShardLayout:
         sizes : ndarray of int, shape (N,)
             Bytes of each value as stored, after ``data_encoding``.
         spec : ShardingSpec
+        before : ndarray of int, shape (N,), optional
+            Bytes immediately before each value that have no entry: gaps, for the indexes.
 
         Examples
         --------
@@ -56,6 +62,7 @@ class ShardLayout:
         >>> [positions.tolist() for positions, index in layout.minishards]
         [[1], [0]]
         """
+        gaps = np.zeros(len(keys), np.int64) if before is None else before
         order = np.lexsort((keys, locate(spec, keys).minishards))
         numbers = locate(spec, keys[order]).minishards
         index = np.zeros((1 << spec.minishard_bits, 2), "<u8")
@@ -66,9 +73,10 @@ class ShardLayout:
                 continue
             columns = np.zeros((3, len(positions)), "<u8")
             columns[0] = np.diff(keys[positions], prepend=np.uint64(0))
-            columns[1, 0] = at
+            columns[1] = gaps[positions]
+            columns[1, 0] += np.uint64(at)
             columns[2] = sizes[positions]
-            at += int(sizes[positions].sum())
+            at += int(sizes[positions].sum() + gaps[positions].sum())
             packed = _packed(columns.tobytes(), spec.minishard_index_encoding)
             number = int(locate(spec, keys[positions[:1]]).minishards[0])
             index[number] = at, at + len(packed)
@@ -77,7 +85,7 @@ class ShardLayout:
         return cls(index.tobytes(), tuple(minishards))
 
     def parts(self, value: Callable[[int], Bytes]) -> Iterator[Bytes]:
-        """The file piece by piece; `value` gives the stored value at a position."""
+        """The file piece by piece; `value` gives what is stored at a position, gap included."""
         yield self.index
         for positions, packed in self.minishards:
             for position in positions.tolist():
@@ -85,7 +93,7 @@ class ShardLayout:
             yield packed
 
 
-def pack_value(data: bytes, spec: ShardingSpec) -> bytes:
+def pack_value(data: Bytes, spec: ShardingSpec) -> bytes:
     """A value as it is stored, after ``data_encoding``."""
     return _packed(data, spec.data_encoding)
 
@@ -121,5 +129,5 @@ def encode_shards(values: Mapping[int, bytes], spec: ShardingSpec) -> dict[str, 
     return files
 
 
-def _packed(data: bytes, encoding: str) -> bytes:
-    return data if encoding == "raw" else compress(data, encoding)
+def _packed(data: Bytes, encoding: str) -> bytes:
+    return bytes(data) if encoding == "raw" else compress(data, encoding)

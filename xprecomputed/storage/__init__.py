@@ -5,28 +5,46 @@ from xprecomputed.storage.base import Blob, Entry, Location, Storage, Unchanged,
 from xprecomputed.storage.caching.cached import cached
 from xprecomputed.storage.caching.memory import index_cache
 from xprecomputed.storage.fsspec import FsspecStorage
+from xprecomputed.storage.inventory import contents, shards_in
 from xprecomputed.storage.local import LocalStorage
 from xprecomputed.storage.objects import ObjectStorage
-from xprecomputed.storage.shards import Deliver, ShardedValues, workers_for
+from xprecomputed.storage.repacking import (
+    Read,
+    Waiting,
+    from_copy,
+    kept_values,
+    lay_out,
+    write_shard,
+)
+from xprecomputed.storage.shards import Deliver, Found, ShardedValues, workers_for
 from xprecomputed.storage.url import is_remote, locate_url
 
 __all__ = [
     "Blob",
     "Deliver",
     "Entry",
+    "Found",
     "FsspecStorage",
     "LocalStorage",
     "Location",
     "ObjectStorage",
+    "Read",
     "ShardedValues",
     "Storage",
     "Unchanged",
+    "Waiting",
     "cached",
+    "contents",
+    "from_copy",
     "index_cache",
     "is_explicit",
     "is_remote",
+    "kept_values",
+    "lay_out",
     "locate_url",
     "resolve",
+    "shards_in",
     "strip_format",
     "workers_for",
+    "write_shard",
 ]

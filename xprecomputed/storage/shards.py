@@ -26,7 +26,16 @@ from xprecomputed.shard_format import MinishardIndex, locate, minishard_range, s
 from xprecomputed.storage.base import Location
 from xprecomputed.storage.caching.memory import index_cache
 
-__all__ = ["Deliver", "Found", "ShardedValues", "workers_for"]
+__all__ = [
+    "ATTEMPTS",
+    "Deliver",
+    "Fetch",
+    "Found",
+    "Placed",
+    "ShardedValues",
+    "coalesce",
+    "workers_for",
+]
 
 #: Called with the position of a key in the batch and its stored value, or None if absent.
 Deliver = Callable[[int, Bytes | None], None]
@@ -54,25 +63,27 @@ class _Minishard(NamedTuple):
     number: int
 
 
-class _Value(NamedTuple):
+class Placed(NamedTuple):
+    """A file range, and the number by which who asked knows it."""
+
     position: int
     start: int
     stop: int
 
 
 @dataclass(frozen=True, slots=True)
-class _Fetch:
-    """One request for neighbouring values of one shard."""
+class Fetch:
+    """One request for what lies close together in one shard."""
 
     shard: int
     start: int
     stop: int
-    values: list[_Value]
+    values: list[Placed]
     version: Hashable
 
 
 @dataclass(frozen=True, slots=True)
-class _Index:
+class Index:
     """Bytes of a shard index, or a minishard index, and the version of the file."""
 
     content: Any
@@ -150,7 +161,7 @@ class ShardedValues:
             found = self.find(keys[left], anew)
             for position in left[found.starts < 0].tolist():
                 deliver(position, None)
-            replaced: list[_Fetch] = []
+            replaced: list[Fetch] = []
             run_bounded(
                 self._fetches(found, left, max_value_bytes),
                 lambda fetch: self._fetch(fetch, deliver, max_value_bytes, replaced),  # noqa: B023
@@ -163,24 +174,24 @@ class ShardedValues:
                 return
             left = np.array([value.position for fetch in replaced for value in fetch.values])
             anew = frozenset(fetch.shard for fetch in replaced)
-        raise self._replaced(min(anew))
+        raise self.replaced(min(anew))
 
     def _fetches(
         self, found: Found, positions: NDArray[np.int64], max_value_bytes: int
-    ) -> Iterator[_Fetch]:
+    ) -> Iterator[Fetch]:
         """The requests for the values that were found; each has its position in the batch."""
         most = max_value_bytes + (max_value_bytes >> 4) + 4096  # gzip adds a little
-        values: dict[int, list[_Value]] = {}
+        values: dict[int, list[Placed]] = {}
         for at in np.flatnonzero(found.starts >= 0).tolist():
             shard = int(found.shards[at])
-            value = _Value(int(positions[at]), int(found.starts[at]), int(found.stops[at]))
+            value = Placed(int(positions[at]), int(found.starts[at]), int(found.stops[at]))
             if value.stop - value.start > most:
                 raise CorruptDataError(
-                    f"{self._url(shard_name(self.spec, shard))}: a value of "
+                    f"{self.url(shard)}: a value of "
                     f"{value.stop - value.start} bytes, at most {most} can be valid"
                 )
             values.setdefault(shard, []).append(value)
-        return _coalesce(values, found.versions)
+        return coalesce(values, found.versions)
 
     def find(self, keys: NDArray[np.uint64], anew: frozenset[int] = frozenset()) -> Found:
         """Where the values of keys lie; reads indexes only.
@@ -203,7 +214,7 @@ class ShardedValues:
             if not torn and not absent:
                 return found
             anew = frozenset([*torn, *absent])
-        raise self._replaced(min(anew))
+        raise self.replaced(min(anew))
 
     def _find(self, keys: NDArray[np.uint64], anew: frozenset[int]) -> tuple[Found, set[int]]:
         """Places of keys, and the shards whose indexes may be out of date.
@@ -213,7 +224,7 @@ class ShardedValues:
         places = locate(self.spec, keys)
         groups = _group(places.shards, places.minishards)
         for shard in anew:  # by a cache in front of the store as well
-            self.directory.storage.forget(self._key(shard_name(self.spec, shard)))
+            self.forget_shard(shard)
         indexes = self._minishard_indexes(list(groups), workers_for(self.directory), anew)
         starts = np.full(len(keys), -1, np.int64)
         stops = starts.copy()
@@ -234,31 +245,30 @@ class ShardedValues:
                 stops[there] = index.content.stops[at[at >= 0]]
         return Found(places.shards, starts, stops, versions), doubtful
 
-    def _replaced(self, shard: int) -> ConflictError:
+    def replaced(self, shard: int) -> ConflictError:
+        """The error of a shard that others replace again and again."""
         return ConflictError(
-            f"{self._url(shard_name(self.spec, shard))}: the shard was replaced or removed while "
+            f"{self.url(shard)}: the shard was replaced or removed while "
             f"it was read, {ATTEMPTS} times; read again. Or several servers behind this address "
             "give the same file ETags of their own: read from one of them"
         )
 
-    def stored(self, found: Found, position: int) -> bytes:
-        """One value as stored, before ``data_encoding`` is undone; of those that were found.
+    def part(self, shard: int, start: int, stop: int, version: Hashable) -> bytes:
+        """A range of the file of a shard, values as stored among others.
 
         Raises
         ------
         ConflictError
-            The shard was replaced since.
+            The shard is no more of that version.
         CorruptDataError, AccessDeniedError, StorageError
         """
-        shard = int(found.shards[position])
-        start, stop = int(found.starts[position]), int(found.stops[position])
-        data = self._exact_range(shard, start, stop, "values", found.versions[shard])
+        data = self.exact_range(shard, start, stop, "values", version)
         if data is None:
-            raise self._replaced(shard)
+            raise self.replaced(shard)
         return data
 
     def all_stored(self, found: Found, deliver: Callable[[int, Bytes], None]) -> None:
-        """All values that were found as `stored` gives them, several with one request.
+        """All values that were found, before ``data_encoding`` is undone; several a request.
 
         Parameters
         ----------
@@ -272,21 +282,18 @@ class ShardedValues:
             A shard was replaced since.
         CorruptDataError, AccessDeniedError, StorageError
         """
-        values: dict[int, list[_Value]] = {}
+        values: dict[int, list[Placed]] = {}
         for at in np.flatnonzero(found.starts >= 0).tolist():
-            value = _Value(at, int(found.starts[at]), int(found.stops[at]))
+            value = Placed(at, int(found.starts[at]), int(found.stops[at]))
             values.setdefault(int(found.shards[at]), []).append(value)
 
-        def fetch(each: _Fetch) -> None:
-            data = self._exact_range(each.shard, each.start, each.stop, "values", each.version)
-            if data is None:
-                raise self._replaced(each.shard)
-            view = memoryview(data)
+        def fetch(each: Fetch) -> None:
+            view = memoryview(self.part(each.shard, each.start, each.stop, each.version))
             for value in each.values:
                 deliver(value.position, view[value.start - each.start : value.stop - each.start])
 
         run_bounded(
-            _coalesce(values, found.versions),
+            coalesce(values, found.versions),
             fetch,
             workers=workers_for(self.directory),
             cost=lambda each: each.stop - each.start,
@@ -294,30 +301,39 @@ class ShardedValues:
 
     def forget(self, key: int) -> None:
         """Drop what caches hold of the shard of a key."""
-        shard = int(locate(self.spec, np.array([key], np.uint64)).shards[0])
-        self.directory.storage.forget(self._key(shard_name(self.spec, shard)))
+        self.forget_shard(int(locate(self.spec, np.array([key], np.uint64)).shards[0]))
+
+    def forget_shard(self, shard: int) -> None:
+        """Drop what a cache in front of the store holds of a shard."""
+        self.directory.storage.forget(self._key(shard))
 
     def place_of(self, key: int) -> str:
         """Where a key should be, for messages."""
         places = locate(self.spec, np.array([key], np.uint64))
-        name = shard_name(self.spec, int(places.shards[0]))
-        return f"{self._url(name)}, minishard {int(places.minishards[0])}, key {key}"
+        return (
+            f"{self.url(int(places.shards[0]))}, minishard {int(places.minishards[0])}, key {key}"
+        )
 
-    def _url(self, name: str) -> str:
-        return f"{self.directory.url}/{name}"
+    def url(self, shard: int) -> str:
+        """The address of the file of a shard."""
+        return f"{self.directory.url}/{shard_name(self.spec, shard)}"
 
-    def _key(self, name: str) -> str:
-        return self.directory.child(name).key
+    def place(self, shard: int) -> Location:
+        """The file of a shard."""
+        return self.directory.child(shard_name(self.spec, shard))
+
+    def _key(self, shard: int) -> str:
+        return self.place(shard).key
 
     def _minishard_indexes(
         self, minishards: list[_Minishard], workers: int, anew: frozenset[int]
-    ) -> dict[_Minishard, _Index | None]:
+    ) -> dict[_Minishard, Index | None]:
         """The index of each; one without content is empty, None: there is no such shard."""
         by_shard: dict[int, list[int]] = {}
         for minishard in minishards:
             by_shard.setdefault(minishard.shard, []).append(minishard.number)
-        ranges: dict[_Minishard, _Index] = {}
-        indexes: dict[_Minishard, _Index | None] = {}
+        ranges: dict[_Minishard, Index] = {}
+        indexes: dict[_Minishard, Index | None] = {}
 
         def find_ranges(shard: int) -> None:
             for number, found in self._index_ranges(shard, by_shard[shard], anew).items():
@@ -336,7 +352,7 @@ class ShardedValues:
 
     def _index_ranges(
         self, shard: int, numbers: list[int], anew: frozenset[int]
-    ) -> dict[int, _Index]:
+    ) -> dict[int, Index]:
         """File ranges of the indexes of some minishards; empty where the shard is absent."""
         whole = self.spec.shard_index_bytes
         spans = [(number, number) for number in numbers]  # of a huge index only what is needed
@@ -344,33 +360,36 @@ class ShardedValues:
             spans = [(0, (1 << self.spec.minishard_bits) - 1)]
         elif 16 * (max(numbers) - min(numbers) + 1) <= WHOLE_INDEX_BYTES:
             spans = [(min(numbers), max(numbers))]
-        name = shard_name(self.spec, shard)
-        found: dict[int, _Index] = {}
+        found: dict[int, Index] = {}
         for first, last in spans:
-            index = self._index_bytes(shard, 16 * first, 16 * (last + 1), anew)
+            index = self.index_bytes(shard, 16 * first, 16 * (last + 1), anew)
             if index is None:
                 return {}
             for number in numbers:
                 if first <= number <= last:
-                    place = self._range(name, index.content, number - first)
+                    place = self.index_range(shard, index.content, number - first)
                     found[number] = replace(index, content=place)
         return found
 
-    def _range(self, name: str, data: bytes, entry: int) -> tuple[int, int] | None:
+    def index_range(self, shard: int, data: bytes, entry: int) -> tuple[int, int] | None:
+        """The file range of a minishard's index, out of entries of the shard index."""
         try:
             return minishard_range(self.spec, data[16 * entry : 16 * entry + 16])
         except CorruptDataError as error:
-            raise CorruptDataError(f"{self._url(name)}: {error}") from None
+            raise CorruptDataError(f"{self.url(shard)}: {error}") from None
 
-    def _index_bytes(
-        self, shard: int, start: int, stop: int, anew: frozenset[int]
-    ) -> _Index | None:
-        name = shard_name(self.spec, shard)
-        cached = (self.directory, name, start, stop)
+    def index_bytes(self, shard: int, start: int, stop: int, anew: frozenset[int]) -> Index | None:
+        """A part of the shard index; None where there is no such shard.
+
+        Raises
+        ------
+        CorruptDataError, AccessDeniedError, StorageError
+        """
+        cached = (self.directory, shard_name(self.spec, shard), start, stop)
         index = self._remembered(cached, shard, anew)
         if index is None:
             try:
-                blob = self.directory.storage.get_range(self._key(name), start, stop)
+                blob = self.directory.storage.get_range(self._key(shard), start, stop)
             except AccessDeniedError as error:
                 if not (self.denied_is_absent and error.may_be_absent):
                     raise
@@ -379,90 +398,110 @@ class ShardedValues:
                 return None
             if len(blob.data) != stop - start:
                 raise CorruptDataError(
-                    f"{self._url(name)}: the file ends inside its shard index, which is "
+                    f"{self.url(shard)}: the file ends inside its shard index, which is "
                     f"{self.spec.shard_index_bytes} bytes long ({len(blob.data)} of bytes {start} "
                     f"to {stop} are there)"
                 )
-            index = _Index(blob.data, blob.version)
+            index = Index(blob.data, blob.version)
             if blob.version is not None:  # else nobody could tell that the file is another one
                 index_cache.put(cached, index, len(blob.data))
         return index
 
-    def _remembered(self, cached: Hashable, shard: int, anew: frozenset[int]) -> _Index | None:
+    def _remembered(self, cached: Hashable, shard: int, anew: frozenset[int]) -> Index | None:
         """What the cache holds, if the file is still the same, as far as that is known."""
-        index: _Index | None = index_cache.get(cached)
+        index: Index | None = index_cache.get(cached)
         if index is None or shard in anew:
             return None
-        key = self._key(shard_name(self.spec, shard))
+        key = self._key(shard)
         now = self.directory.storage.fingerprint(key)
         if now is None:
             return replace(index, doubtful=True)
         return index if now == index.version else None
 
-    def _load_index(self, minishard: _Minishard, place: _Index, anew: frozenset[int]) -> _Index:
+    def _load_index(self, minishard: _Minishard, place: Index, anew: frozenset[int]) -> Index:
         start, stop = place.content
         name = shard_name(self.spec, minishard.shard)
         cached = (self.directory, name, self.spec.minishard_index_encoding, start, stop)
         index = self._remembered(cached, minishard.shard, anew)
         if index is None or index.version != place.version:
+            self.check_index_range(minishard.shard, minishard.number, start, stop)
             where = f"index of minishard {minishard.number}"
-            limit = 24 * self.max_entries
-            if stop - start > limit + (limit >> 4) + 4096:  # gzip adds a little
-                raise CorruptDataError(
-                    f"{self._url(name)}: {where}: {stop - start} bytes, at most {limit} can be "
-                    "valid"
-                )
-            data = self._exact_range(minishard.shard, start, stop, where, place.version)
+            data = self.exact_range(minishard.shard, start, stop, where, place.version)
             if data is None:
-                return _Index(None, _TORN)
-            try:
-                if self.spec.minishard_index_encoding == "gzip":
-                    data = decompress(data, "gzip", limit)
-                content = MinishardIndex.parse(data, self.spec)
-            except CorruptDataError as error:
-                raise CorruptDataError(f"{self._url(name)}: {where}: {error}") from None
-            if ((content.starts < stop) & (content.stops > start)).any():
-                raise CorruptDataError(
-                    f"{self._url(name)}: {where}: it places values where it lies itself"
-                )
+                return Index(None, _TORN)
+            content = self.parse_index(minishard.shard, minishard.number, data, start)
             index = replace(place, content=content)
             if place.version is not None:
                 index_cache.put(cached, index, content.nbytes)
         return index
 
-    def _exact_range(
+    def check_index_range(self, shard: int, number: int, start: int, stop: int) -> None:
+        """Refuse the index of a minishard that is longer than any can be, before it is read."""
+        limit = 24 * self.max_entries
+        if stop - start > limit + (limit >> 4) + 4096:  # gzip adds a little
+            raise CorruptDataError(
+                f"{self.url(shard)}: index of minishard {number}: {stop - start} bytes, at most "
+                f"{limit} can be valid"
+            )
+
+    def parse_index(self, shard: int, number: int, data: Bytes, start: int) -> MinishardIndex:
+        """The index of a minishard out of its bytes, which the file has from `start` on.
+
+        Raises
+        ------
+        CorruptDataError
+        """
+        where = f"{self.url(shard)}: index of minishard {number}"
+        stop = start + len(data)
+        try:
+            if self.spec.minishard_index_encoding == "gzip":
+                data = decompress(data, "gzip", 24 * self.max_entries)
+            content = MinishardIndex.parse(data, self.spec)
+        except CorruptDataError as error:
+            raise CorruptDataError(f"{where}: {error}") from None
+        if ((content.starts < stop) & (content.stops > start)).any():
+            raise CorruptDataError(f"{where}: it places values where it lies itself")
+        return content
+
+    def exact_range(
         self, shard: int, start: int, stop: int, what: str, version: Hashable
     ) -> bytes | None:
-        """A range of the file of that version; None if that is no more there."""
-        name = shard_name(self.spec, shard)
-        blob = self.directory.storage.get_range(self._key(name), start, stop)
+        """A range of the file of that version; None if that is no more there.
+
+        Raises
+        ------
+        CorruptDataError
+            The file ends before; `what` says of what.
+        AccessDeniedError, StorageError
+        """
+        blob = self.directory.storage.get_range(self._key(shard), start, stop)
         if blob is None or blob.version != version:
             return None
         if len(blob.data) != stop - start:
             raise CorruptDataError(
-                f"{self._url(name)}: {what}: bytes {start} to {stop} reach beyond the end of the "
+                f"{self.url(shard)}: {what}: bytes {start} to {stop} reach beyond the end of the "
                 f"file ({len(blob.data)} of {stop - start} are there)"
             )
         return blob.data
 
     def _fetch(
-        self, fetch: _Fetch, deliver: Deliver, max_value_bytes: int, replaced: list[_Fetch]
+        self, fetch: Fetch, deliver: Deliver, max_value_bytes: int, replaced: list[Fetch]
     ) -> None:
-        data = self._exact_range(fetch.shard, fetch.start, fetch.stop, "values", fetch.version)
+        data = self.exact_range(fetch.shard, fetch.start, fetch.stop, "values", fetch.version)
         if data is None:
             replaced.append(fetch)
             return
-        name = shard_name(self.spec, fetch.shard)
         view = memoryview(data)
 
-        def unpack(value: _Value) -> None:
+        def unpack(value: Placed) -> None:
             stored: Bytes = view[value.start - fetch.start : value.stop - fetch.start]
             if self.spec.data_encoding == "gzip":
                 try:
                     stored = decompress(stored, "gzip", max_value_bytes)
                 except CorruptDataError as error:
                     raise CorruptDataError(
-                        f"{self._url(name)}: value at bytes {value.start} to {value.stop}: {error}"
+                        f"{self.url(fetch.shard)}: value at bytes {value.start} to {value.stop}: "
+                        f"{error}"
                     ) from None
             deliver(value.position, stored)
 
@@ -485,20 +524,20 @@ def _group(
     }
 
 
-def _coalesce(values: dict[int, list[_Value]], versions: dict[int, Hashable]) -> Iterator[_Fetch]:
-    """Join values of a shard that lie close together into one request."""
+def coalesce(values: dict[int, list[Placed]], versions: dict[int, Hashable]) -> Iterator[Fetch]:
+    """Join what lies close together in a shard into one request."""
     options = get_options()
     for shard, members in values.items():
         members.sort(key=lambda value: value.start)
-        joined: list[_Value] = []
+        joined: list[Placed] = []
         stop = 0
         for value in members:
             near = value.start - stop <= options.coalesce_gap_bytes
             small = joined and value.stop - joined[0].start <= options.coalesce_max_bytes
             if joined and not (near and small):
-                yield _Fetch(shard, joined[0].start, stop, joined, versions[shard])
+                yield Fetch(shard, joined[0].start, stop, joined, versions[shard])
                 joined = []
             stop = max(stop, value.stop) if joined else value.stop
             joined.append(value)
         if joined:
-            yield _Fetch(shard, joined[0].start, stop, joined, versions[shard])
+            yield Fetch(shard, joined[0].start, stop, joined, versions[shard])

@@ -2,35 +2,28 @@
 
 from __future__ import annotations
 
-import tempfile
-import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass
-from typing import IO, TypeAlias
+from typing import IO
 
 import numpy as np
 from numpy.typing import NDArray
 
-from xprecomputed.codecs import Bytes
 from xprecomputed.errors import StorageError
 from xprecomputed.shard_format import ShardLayout, pack_value, shard_keys, shard_name
-from xprecomputed.storage import Location, Unchanged, index_cache
+from xprecomputed.storage import (
+    Location,
+    Read,
+    Unchanged,
+    Waiting,
+    from_copy,
+    kept_values,
+    lay_out,
+    write_shard,
+)
 from xprecomputed.volume.writer import Piece, ScaleWriter
 
 __all__ = ["assemble_shard", "rewrite_shard"]
-
-Read: TypeAlias = Callable[[int, int], Bytes]
-
-
-@dataclass(frozen=True, slots=True)
-class _Value:
-    """A value of the shard as stored, wherever it waits."""
-
-    key: int
-    start: int
-    stop: int
-    read: Read
 
 
 def assemble_shard(writer: ScaleWriter, shard: int, pieces: Sequence[Piece], *, whole: bool) -> int:
@@ -91,30 +84,17 @@ def rewrite_shard(writer: ScaleWriter, shard: int, without: Sequence[int]) -> in
 def _put(
     writer: ScaleWriter,
     place: Location,
-    values: Sequence[_Value],
+    values: Sequence[Waiting],
     lost: Sequence[Location],
     only_if: Unchanged | None,
 ) -> None:
-    if not values and only_if is None:
-        place.storage.delete(place.key)
-        index_cache.clear()
-        return
-    keys = np.array([each.key for each in values], np.uint64)
-    sizes = np.array([each.stop - each.start for each in values], np.int64)
-    layout = ShardLayout.plan(keys, sizes, writer.sharding)
+    layout = lay_out(values, writer.sharding)
     if lost:
+        sizes = np.array([each.stop - each.start for each in values], np.int64)
         if not _is_written(place, layout, sizes):
             raise StorageError(f"{lost[0].url}: a piece of {place.url} is gone; write again")
         return
-
-    def read(position: int) -> Bytes:
-        value = values[position]
-        return value.read(value.start, value.stop)
-
-    place.storage.put_parts(
-        place.key, layout.parts(read), cache_control=writer.cache_control, only_if=only_if
-    )
-    index_cache.clear()  # not every store can tell that an object was replaced
+    write_shard(place, layout, values, only_if, writer.cache_control)
 
 
 def _is_there(place: Location) -> bool:
@@ -133,13 +113,13 @@ def _is_written(place: Location, layout: ShardLayout, sizes: NDArray[np.int64]) 
     return place.storage.size(place.key) == at
 
 
-def _of_piece(piece: Piece, files: ExitStack) -> Iterator[_Value]:
+def _of_piece(piece: Piece, files: ExitStack) -> Iterator[Waiting]:
     read = _reader(piece, files)
     stops = np.cumsum(piece.sizes)
     for key, start, stop in zip(
         piece.keys.tolist(), (stops - piece.sizes).tolist(), stops.tolist(), strict=True
     ):
-        yield _Value(key, start, stop, read)
+        yield Waiting(key, start, stop, read)
 
 
 def _reader(piece: Piece, files: ExitStack) -> Read:
@@ -158,25 +138,7 @@ def _reader(piece: Piece, files: ExitStack) -> Read:
         for at in range(0, int(piece.sizes.sum()), step):
             file.write(_exactly(place, at, min(at + step, int(piece.sizes.sum()))))
 
-    return _from_copy(files, fill)
-
-
-def _from_copy(files: ExitStack, fill: Callable[[IO[bytes]], None]) -> Read:
-    """How ranges of a local copy are read, which `fill` makes when the first is asked for.
-
-    A request for each value would be slow, and all of them in memory too much.
-    """
-    copies: list[IO[bytes]] = []
-
-    def read(start: int, stop: int) -> bytes:
-        if not copies:
-            file = files.enter_context(tempfile.TemporaryFile())  # noqa: SIM115
-            fill(file)
-            copies.append(file)
-        copies[0].seek(start)
-        return copies[0].read(stop - start)
-
-    return read
+    return from_copy(files, fill)
 
 
 def _exactly(place: Location, start: int, stop: int) -> bytes:
@@ -186,7 +148,7 @@ def _exactly(place: Location, start: int, stop: int) -> bytes:
     return blob.data
 
 
-def _pasted(writer: ScaleWriter, pieces: Sequence[Piece]) -> list[_Value]:
+def _pasted(writer: ScaleWriter, pieces: Sequence[Piece]) -> list[Waiting]:
     """Chunks that were written in part, merged with what is stored."""
     values = []
     for piece in pieces:
@@ -195,7 +157,7 @@ def _pasted(writer: ScaleWriter, pieces: Sequence[Piece]) -> list[_Value]:
             if data is not None:
                 key = int(writer.reader.keys([partial.cell])[0])
                 stored = pack_value(data, writer.sharding)
-                values.append(_Value(key, 0, len(stored), _constant(stored)))
+                values.append(Waiting(key, 0, len(stored), _constant(stored)))
     return values
 
 
@@ -212,36 +174,11 @@ def _constant(data: bytes) -> Read:
 
 def _kept(
     writer: ScaleWriter, shard: int, replaced: Sequence[int], files: ExitStack
-) -> list[_Value]:
+) -> list[Waiting]:
     """What the shard holds beside the keys that are replaced."""
     keys = shard_keys(writer.sharding, writer.scale.grid.shape, shard)
     keys = keys[~np.isin(keys, np.array(replaced, np.uint64))]
     stored = writer.reader.sharded_values()
     # what is remembered may be older, and would be so again after each conflict
     found = stored.find(keys, anew=frozenset([shard]))
-    kept = np.flatnonzero(found.starts >= 0)
-    if writer.directory.storage.is_local:
-
-        def read_at(position: int) -> Read:
-            return lambda start, stop: stored.stored(found, position)
-
-        return [
-            _Value(int(keys[i]), int(found.starts[i]), int(found.stops[i]), read_at(i))
-            for i in kept.tolist()
-        ]
-    # in the copy they lie one after the other
-    stops = np.zeros(len(keys), np.int64)
-    stops[kept] = np.cumsum((found.stops - found.starts)[kept])
-    starts = stops - (found.stops - found.starts)
-    lock = threading.Lock()
-
-    def fill(file: IO[bytes]) -> None:
-        def put(position: int, data: Bytes) -> None:
-            with lock:
-                file.seek(int(starts[position]))
-                file.write(data)
-
-        stored.all_stored(found, put)
-
-    read = _from_copy(files, fill)
-    return [_Value(int(keys[i]), int(starts[i]), int(stops[i]), read) for i in kept.tolist()]
+    return kept_values(stored, keys, found, files)
