@@ -85,7 +85,7 @@ def largest(segmentation: xr.DataArray) -> int:
     ids = segmentation.precomputed.mesh.ids()
     voxels = segmentation.precomputed.unique()
     there = voxels.sel(label=np.isin(voxels.label, ids))
-    return int(there.label[int(there.argmax())])
+    return int(there.label[int(there.argmax("label"))])
 
 
 def draw(slice_: xr.DataArray, segment: int, mesh: xp.Mesh, skeleton: Any, out: str) -> None:
@@ -113,6 +113,7 @@ def draw(slice_: xr.DataArray, segment: int, mesh: xp.Mesh, skeleton: Any, out: 
         deep.add_collection3d(Line3DCollection(bones, colors=RED, linewidths=1.5))
     deep.set(xlabel="x [nm]", ylabel="y [nm]", zlabel="z [nm]", aspect="equal")
     deep.invert_yaxis()
+    deep.locator_params(nbins=4)
     figure.savefig(out, dpi=90)
     plt.close(figure)
 

@@ -20,21 +20,43 @@ from xprecomputed.errors import (
     InvalidURLError,
     LayerExistsError,
     LayoutError,
+    LodNotFoundError,
     MissingDependencyError,
     NotFoundError,
     OutOfBoundsError,
     PrecomputedError,
     PrecomputedWarning,
     ScaleNotFoundError,
+    SegmentMissingError,
     SourceError,
     StorageError,
     UnsupportedEncodingError,
 )
 from xprecomputed.grid import Box, ChunkGrid
 from xprecomputed.jobs import copy, downsample, to_precomputed
-from xprecomputed.metadata import ScaleInfo, ShardingSpec, VolumeInfo
+from xprecomputed.keyed import SpatialIndex
+from xprecomputed.mesh import Mesh, Meshes
+from xprecomputed.metadata import (
+    MeshInfo,
+    ScaleInfo,
+    ShardingSpec,
+    SkeletonInfo,
+    SpatialIndexInfo,
+    Transform,
+    VertexAttribute,
+    VolumeInfo,
+)
 from xprecomputed.options import get_options, set_options
-from xprecomputed.store import PrecomputedStore, open_store, write_info
+from xprecomputed.skeleton import Skeletons, read_swc
+from xprecomputed.store import (
+    PrecomputedStore,
+    create_mesh,
+    create_skeleton,
+    open_mesh,
+    open_skeleton,
+    open_store,
+    write_info,
+)
 from xprecomputed.tracing import Trace, trace
 from xprecomputed.volume import create_info
 
@@ -53,6 +75,10 @@ __all__ = [
     "InvalidURLError",
     "LayerExistsError",
     "LayoutError",
+    "LodNotFoundError",
+    "Mesh",
+    "MeshInfo",
+    "Meshes",
     "MissingDependencyError",
     "NotFoundError",
     "OutOfBoundsError",
@@ -61,19 +87,31 @@ __all__ = [
     "PrecomputedWarning",
     "ScaleInfo",
     "ScaleNotFoundError",
+    "SegmentMissingError",
     "ShardingSpec",
+    "SkeletonInfo",
+    "Skeletons",
     "SourceError",
+    "SpatialIndex",
+    "SpatialIndexInfo",
     "StorageError",
     "Trace",
+    "Transform",
     "UnsupportedEncodingError",
+    "VertexAttribute",
     "VolumeInfo",
     "__version__",
     "copy",
     "create_info",
+    "create_mesh",
+    "create_skeleton",
     "downsample",
     "encodings",
     "get_options",
+    "open_mesh",
+    "open_skeleton",
     "open_store",
+    "read_swc",
     "set_options",
     "show_versions",
     "to_precomputed",

@@ -259,3 +259,19 @@ def test_bytes_before_values_are_gaps_of_the_index():
         for key, begin, end in zip(index.keys, index.starts, index.stops, strict=True):
             assert data[begin:end] == stored[int(key)][before[int(key)] :]
             assert data[begin - before[int(key)] : end] == stored[int(key)]
+
+
+def test_indexes_at_the_end_are_the_bytes_of_cloudvolume():
+    from cloudvolume.datasource.precomputed.sharding import ShardingSpecification
+
+    spec = ShardingSpec(preshift_bits=0, hash="murmurhash3_x86_128", minishard_bits=2, shard_bits=0)
+    keys = np.arange(1, 40, dtype=np.uint64)
+    values = [b"%d" % key * int(key % 5) for key in keys.tolist()]
+    sizes = np.array([len(each) for each in values])
+    layout = ShardLayout.plan(keys, sizes, spec, indexes_last=True)
+    order = np.lexsort((keys, locate(spec, keys).minishards))
+    theirs = ShardingSpecification.from_dict(spec.to_json()).synthesize_shard(
+        {int(keys[i]): values[i] for i in order}  # it keeps the order of its minishards
+    )
+    assert b"".join(layout.parts(values.__getitem__)) == theirs
+    assert theirs.endswith(layout.minishards[-1][1])

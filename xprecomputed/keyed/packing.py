@@ -138,7 +138,7 @@ class Packer:
                 return keys[leaves]
             with ExitStack() as files:
                 values = [*new, *self._kept(keys[~leaves], _some(found, ~leaves), files)]
-                layout = lay_out(values, self.stored.spec)
+                layout = lay_out(values, self.stored.spec, indexes_last=True)
                 write_shard(place, layout, values, only_if, self.cache_control)
             return keys[leaves]
 

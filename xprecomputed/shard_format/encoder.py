@@ -1,7 +1,7 @@
 """Packing values into the bytes of one shard (format reference 4.3, 4.8).
 
-The order is TensorStore's: the values of a minishard by key, then its index, minishards
-ascending; so the bytes depend on the values alone, not on the order in which they came.
+The order is that of minishards and keys, so the bytes depend on the values alone, not on the
+order in which they came. Indexes lie where TensorStore puts them or where CloudVolume does.
 """
 
 from __future__ import annotations
@@ -28,8 +28,8 @@ class ShardLayout:
     index : bytes
         The shard index, with which the file begins.
     minishards : tuple of (ndarray of int, bytes)
-        For each minishard, in the order of the file: the positions of its values in the
-        arrays that the layout was made from, and its index.
+        In the order of the file: the positions of values in the arrays that the layout was made
+        from, and the index that follows them; of each minishard, or with the indexes at the end.
     """
 
     index: bytes
@@ -42,6 +42,8 @@ class ShardLayout:
         sizes: NDArray[np.int64],
         spec: ShardingSpec,
         before: NDArray[np.int64] | None = None,
+        *,
+        indexes_last: bool = False,
     ) -> ShardLayout:
         """Lay out the values of one shard.
 
@@ -54,6 +56,9 @@ class ShardLayout:
         spec : ShardingSpec
         before : ndarray of int, shape (N,), optional
             Bytes immediately before each value that have no entry: gaps, for the indexes.
+        indexes_last : bool
+            All indexes at the end of the file, as CloudVolume has them, which one request reads;
+            otherwise each after the values of its minishard, as TensorStore has them.
 
         Examples
         --------
@@ -66,7 +71,8 @@ class ShardLayout:
         order = np.lexsort((keys, locate(spec, keys).minishards))
         numbers = locate(spec, keys[order]).minishards
         index = np.zeros((1 << spec.minishard_bits, 2), "<u8")
-        minishards = []
+        minishards: list[tuple[NDArray[np.int64], bytes]] = []
+        ends: list[tuple[int, bytes]] = []
         at = 0  # counted from the end of the shard index, as both indexes count
         for positions in np.split(order, np.flatnonzero(np.diff(numbers)) + 1):
             if not len(positions):
@@ -79,9 +85,17 @@ class ShardLayout:
             at += int(sizes[positions].sum() + gaps[positions].sum())
             packed = _packed(columns.tobytes(), spec.minishard_index_encoding)
             number = int(locate(spec, keys[positions[:1]]).minishards[0])
+            if indexes_last:
+                minishards.append((positions, b""))
+                ends.append((number, packed))
+                continue
             index[number] = at, at + len(packed)
             at += len(packed)
             minishards.append((positions, packed))
+        for number, packed in ends:
+            index[number] = at, at + len(packed)
+            at += len(packed)
+            minishards.append((order[:0], packed))
         return cls(index.tobytes(), tuple(minishards))
 
     def parts(self, value: Callable[[int], Bytes]) -> Iterator[Bytes]:

@@ -47,12 +47,14 @@ class Waiting:
     before: int = 0
 
 
-def lay_out(values: Sequence[Waiting], spec: ShardingSpec) -> ShardLayout:
-    """The file that holds `values`, which are all of one shard."""
+def lay_out(
+    values: Sequence[Waiting], spec: ShardingSpec, *, indexes_last: bool = False
+) -> ShardLayout:
+    """The file that holds `values`, which are all of one shard; see `ShardLayout.plan`."""
     keys = np.array([each.key for each in values], np.uint64)
     before = np.array([each.before for each in values], np.int64)
     sizes = np.array([each.stop - each.start for each in values], np.int64) - before
-    return ShardLayout.plan(keys, sizes, spec, before)
+    return ShardLayout.plan(keys, sizes, spec, before, indexes_last=indexes_last)
 
 
 def write_shard(

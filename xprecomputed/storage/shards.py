@@ -1,7 +1,7 @@
 """Many values out of shard files with few requests.
 
-One batch costs one request per shard index, one per minishard index and one per coalesced
-range of values; indexes stay in a byte-bounded cache. Fact: format reference 4.3.
+One batch costs one request per shard index, and one per coalesced range of minishard indexes and
+of values; indexes stay in a byte-bounded cache. Fact: format reference 4.3.
 
 A shard may be replaced at any time, and the index of the old file with the bytes of the new
 one would pass for data. So every answer carries the version of the file that it came from, and
@@ -90,6 +90,10 @@ class Index:
     version: Hashable
     #: it may be older than the file: it was remembered, and asking would cost a request
     doubtful: bool = False
+
+
+#: That of which nothing is remembered.
+_UNKNOWN = Index(None, None)
 
 
 @dataclass(frozen=True, slots=True)
@@ -339,15 +343,29 @@ class ShardedValues:
             for number, found in self._index_ranges(shard, by_shard[shard], anew).items():
                 ranges[_Minishard(shard, number)] = found
 
-        def load(minishard: _Minishard) -> None:
-            place = ranges.get(minishard)
-            if place is None or place.content is None:
-                indexes[minishard] = place
-            else:
-                indexes[minishard] = self._load_index(minishard, place, anew)
-
         run_bounded(by_shard, find_ranges, workers=min(workers, len(by_shard)))
-        run_bounded(minishards, load, workers=min(workers, len(minishards)))
+        wanted: dict[int, list[Placed]] = {}
+        for minishard in minishards:
+            place = ranges.get(minishard)
+            indexes[minishard] = self._known_index(minishard, place, anew)
+            if indexes[minishard] is _UNKNOWN and place is not None:
+                self.check_index_range(*minishard, *place.content)
+                wanted.setdefault(minishard.shard, []).append(
+                    Placed(minishard.number, *place.content)
+                )
+        versions = {minishard.shard: place.version for minishard, place in ranges.items()}
+
+        def load(fetch: Fetch) -> None:
+            for number, content in self._read_indexes(fetch):
+                minishard = _Minishard(fetch.shard, number)
+                place = ranges[minishard]
+                is_torn = content is None or place.version != fetch.version
+                indexes[minishard] = (
+                    Index(None, _TORN) if is_torn else self._kept_index(minishard, place, content)
+                )
+
+        requests = list(coalesce(wanted, versions))  # writers may put them side by side
+        run_bounded(requests, load, workers=max(1, min(workers, len(requests))))
         return indexes
 
     def _index_ranges(
@@ -418,22 +436,38 @@ class ShardedValues:
             return replace(index, doubtful=True)
         return index if now == index.version else None
 
-    def _load_index(self, minishard: _Minishard, place: Index, anew: frozenset[int]) -> Index:
-        start, stop = place.content
+    def _index_key(self, minishard: _Minishard, start: int, stop: int) -> Hashable:
         name = shard_name(self.spec, minishard.shard)
-        cached = (self.directory, name, self.spec.minishard_index_encoding, start, stop)
-        index = self._remembered(cached, minishard.shard, anew)
-        if index is None or index.version != place.version:
-            self.check_index_range(minishard.shard, minishard.number, start, stop)
-            where = f"index of minishard {minishard.number}"
-            data = self.exact_range(minishard.shard, start, stop, where, place.version)
-            if data is None:
-                return Index(None, _TORN)
-            content = self.parse_index(minishard.shard, minishard.number, data, start)
-            index = replace(place, content=content)
-            if place.version is not None:
-                index_cache.put(cached, index, content.nbytes)
+        return self.directory, name, self.spec.minishard_index_encoding, start, stop
+
+    def _known_index(
+        self, minishard: _Minishard, place: Index | None, anew: frozenset[int]
+    ) -> Index | None:
+        """What need not be asked for: None where there is no shard, else perhaps `_UNKNOWN`."""
+        if place is None or place.content is None:
+            return place
+        index = self._remembered(self._index_key(minishard, *place.content), minishard.shard, anew)
+        return index if index is not None and index.version == place.version else _UNKNOWN
+
+    def _kept_index(self, minishard: _Minishard, place: Index, content: Any) -> Index:
+        index = replace(place, content=content)
+        if place.version is not None:
+            index_cache.put(self._index_key(minishard, *place.content), index, content.nbytes)
         return index
+
+    def _read_indexes(self, fetch: Fetch) -> Iterator[tuple[int, MinishardIndex | None]]:
+        """Neighbouring indexes by the number of their minishard; None: of another version."""
+        numbers = sorted(each.position for each in fetch.values)
+        where = f"index of minishard {numbers[0]}"
+        if len(numbers) > 1:
+            where = f"indexes of minishards {numbers[0]} to {numbers[-1]}"
+        data = self.exact_range(fetch.shard, fetch.start, fetch.stop, where, fetch.version)
+        for number, start, stop in fetch.values:
+            if data is None:
+                yield number, None
+            else:
+                part = memoryview(data)[start - fetch.start : stop - fetch.start]
+                yield number, self.parse_index(fetch.shard, number, part, start)
 
     def check_index_range(self, shard: int, number: int, start: int, stop: int) -> None:
         """Refuse the index of a minishard that is longer than any can be, before it is read."""

@@ -405,7 +405,11 @@ def open_store(
     if isinstance(max_redirects, bool) or not isinstance(max_redirects, int) or max_redirects < 0:
         raise ValueError(f"max_redirects={max_redirects!r}: expected an integer >= 0")
     folder = None if cache_dir is None else as_cache_dir(cache_dir)
-    named = {"cache_dir": folder, "mesh_dir": mesh_dir, "skeleton_dir": skeleton_dir}
+    named: dict[str, Any] = {
+        "cache_dir": folder,
+        "mesh_dir": mesh_dir,
+        "skeleton_dir": skeleton_dir,
+    }
     told = {name: value for name, value in named.items() if value is not None}
     if isinstance(url, PrecomputedStore):
         if storage_options is not None or info is not None:

@@ -97,7 +97,7 @@ def open_skeleton(
     >>> import xprecomputed as xp
     >>> path = osteoid.Skeleton([(0, 0, 0), (3, 4, 0)], [(0, 1)], radii=[1, 2], segid=7)
     >>> xp.create_skeleton("memory://doc/open_skeleton").put(path)
-    >>> xp.open_skeleton("memory://doc/open_skeleton").get(7).cable_length()
+    >>> float(xp.open_skeleton("memory://doc/open_skeleton").get(7).cable_length())
     5.0
     """
     return open_skeletons(cached(locate_url(url, storage_options), cache_dir))
