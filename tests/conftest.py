@@ -19,6 +19,9 @@ for profile, examples in (("default", 60), ("thorough", 1000)):
     )
 settings.load_profile(os.environ.get("XPRECOMPUTED_HYPOTHESIS", "default"))
 
+#: makers of fixtures are run by hand, with packages that are not here
+collect_ignore_glob = ["*/fixtures/make_*.py"]
+
 REPOSITORY = Path(__file__).resolve().parent.parent
 REAL_VOLUME = Path(
     os.environ.get("XPRECOMPUTED_REAL_VOLUME", REPOSITORY.parent / "shared/data/connectomics_seg")

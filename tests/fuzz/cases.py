@@ -13,6 +13,7 @@ from pathlib import Path
 
 import numpy as np
 
+from tests.fuzz.meshes import MESH_TARGETS, mesh_target
 from tests.fuzz.mutations import mutate
 from tests.fuzz.samples import ENCODINGS, samples
 from xprecomputed import PrecomputedError, PrecomputedWarning, VolumeInfo, open_store
@@ -299,10 +300,12 @@ def target(name, seed, folder):
         return JsonTarget(seed)
     if name == "shard index":
         return IndexTarget(seed)
+    if name in MESH_TARGETS:
+        return mesh_target(name, seed, folder)
     if name.startswith("shards, "):
         return ShardTarget(seed, folder, name.removeprefix("shards, "))
     return ChunkTarget(name, seed)
 
 
 OTHER_TARGETS = ("info", "shard index", "shards, raw values", "shards, raw", "shards, gzip")
-TARGETS = (*ENCODINGS, *OTHER_TARGETS)
+TARGETS = (*ENCODINGS, *OTHER_TARGETS, *MESH_TARGETS)

@@ -385,8 +385,12 @@ def test_whole_objects(tmp_path):
     (tmp_path / "c").write_bytes(gzip.compress(b'{"a": 1}'))  # a header was lost
     for name in "abc":
         assert read_json(place.child(name), 8) == {"a": 1}
-    with pytest.raises(CorruptDataError, match="c: gzip data that holds more than the 7 bytes"):
+    with pytest.raises(CorruptDataError, match="b: gzip data that holds more than the 7 bytes"):
+        read_json(place.child("b"), 7)
+    with pytest.raises(InvalidInfoError, match=r"c: not JSON: .*the bytes are gzip"):
         read_json(place.child("c"), 7)
+    (tmp_path / "f").write_bytes(b"\x1f\x8b\x08\0 a count of vertices, not gzip")
+    assert read_object(place.child("f"), 100)[4:] == b" a count of vertices, not gzip"
     (tmp_path / "d").write_bytes(b"x" * 6000)
     with pytest.raises(CorruptDataError, match=r"d: 6000 bytes, at most \d+ can be valid"):
         read_object(place.child("d"), 100)

@@ -179,7 +179,10 @@ def test_the_python_of_the_readme_runs(repository, tmp_path, monkeypatch):
         voxel_offset=(0, 0, 0),
         resolution=(16, 16, 40),
     )
-    triangles = np.array([[0, 0, 0], [3000, 0, 0], [0, 3000, 0], [0, 0, 3000]]), [[0, 1, 2], [1, 2, 3]]
+    triangles = (
+        np.array([[0, 0, 0], [3000, 0, 0], [0, 3000, 0], [0, 0, 3000]]),
+        [[0, 1, 2], [1, 2, 3]],
+    )
     mesh = xprecomputed.create_mesh(xprecomputed.open_store(url), format="multires")
     mesh.put({7205: [triangles, triangles], 991: [triangles, triangles]})
     bone = osteoid.Skeleton([(0, 0, 0), (3000, 4000, 0)], [(0, 1)], radii=[1, 2], segid=7205)

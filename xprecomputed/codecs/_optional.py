@@ -12,13 +12,17 @@ __all__ = ["optional"]
 
 #: module -> what to paste after ``pip install``
 INSTALL = {
+    "DracoPy": '"xprecomputed[mesh]"',
     "brotli": "brotli",
     "backports.zstd": "backports.zstd",
     "compressed_segmentation": "compressed-segmentation",
     "compresso": '"xprecomputed[compresso]"',
     "imagecodecs": "imagecodecs",
     "numba": '"xprecomputed[fast]"',
+    "osteoid": '"xprecomputed[skeleton]"',
+    "fast_simplification": '"xprecomputed[mesh]"',
     "simplejpeg": "simplejpeg",
+    "trimesh": '"xprecomputed[mesh]"',
 }
 
 

@@ -1,0 +1,304 @@
+"""Fetching the fragments of multi-resolution meshes, out of shards or objects of their own."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Hashable, Iterator
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from xprecomputed.codecs import Bytes, decompress, draco
+from xprecomputed.errors import ConflictError, CorruptDataError
+from xprecomputed.keyed import KeyedValues
+from xprecomputed.mesh import multires
+from xprecomputed.mesh.manifest import Manifest
+from xprecomputed.mesh.mesh import Mesh
+from xprecomputed.mesh.multires import LodPlan
+from xprecomputed.mesh.wanted import Part, Wanted, assemble, is_inside
+from xprecomputed.metadata import MeshInfo
+from xprecomputed.options import get_options
+from xprecomputed.parallel import decode_slot, run_bounded
+from xprecomputed.shard_format import locate
+from xprecomputed.storage import workers_for
+from xprecomputed.storage.shards import ATTEMPTS, Fetch, Placed, coalesce
+
+__all__ = ["read_multires"]
+
+MAX_FRAGMENT_BYTES = 1 << 30
+
+#: Gets the position of an id, the number of a fragment in its plan, and the bytes.
+Take = Callable[[int, int, Bytes], None]
+
+
+class _Stored(NamedTuple):
+    """One mesh that is there."""
+
+    manifest: Manifest
+    #: the shard, or the position of the id where it has an object of its own
+    source: int
+    #: where in that file its fragments begin
+    begin: int
+
+
+def read_multires(
+    values: KeyedValues, info: MeshInfo, ids: NDArray[np.uint64], wanted: Wanted
+) -> list[Mesh | None]:
+    """The mesh of each id, None where there is none.
+
+    Raises
+    ------
+    LodNotFoundError
+        A mesh lacks the lod.
+    ConflictError
+        Shards or meshes were replaced again and again.
+    CorruptDataError, AccessDeniedError, StorageError
+    """
+    anew: frozenset[int] = frozenset()
+    for _ in range(ATTEMPTS - 1):
+        try:
+            return _Batch(values, info, ids, anew).read(wanted)
+        except ConflictError:  # indexes and fragments of two versions: begin with the indexes
+            if values.sharding is not None:
+                anew = frozenset(locate(values.sharding, ids).shards.tolist())
+    return _Batch(values, info, ids, anew).read(wanted)
+
+
+@dataclass(slots=True, eq=False)
+class _Batch:
+    """One attempt at many meshes.
+
+    Parameters
+    ----------
+    values : KeyedValues
+    info : MeshInfo
+    ids : ndarray of uint64, shape (N,)
+    anew : set of int
+        Shards whose indexes are read, whatever is remembered.
+    """
+
+    values: KeyedValues
+    info: MeshInfo
+    ids: NDArray[np.uint64]
+    anew: frozenset[int]
+    stored: dict[int, _Stored] = field(default_factory=dict)
+    versions: dict[int, Hashable] = field(default_factory=dict)
+
+    def read(self, wanted: Wanted) -> list[Mesh | None]:
+        if self.values.sharding is None:
+            self.values.read(self.ids, self._take_manifest)
+        else:
+            self._find_in_shards()
+        if wanted.max_vertices is None:
+            plans = {position: self._plan(position, wanted) for position in self.stored}
+            parts = _slots(plans)
+            self._fetch(plans, self._decoder(plans, parts, wanted))
+        else:
+            plans, parts = self._within(wanted.max_vertices, wanted)
+        meshes: list[Mesh | None] = [None] * len(self.ids)
+        for position, plan in plans.items():
+            resolution = multires.resolution_nm(self.stored[position].manifest, self.info, plan.lod)
+            key = int(self.ids[position])
+            meshes[position] = assemble(parts.pop(position), key, plan.lod, resolution)
+        return meshes
+
+    def _take_manifest(self, position: int, data: Bytes | None) -> None:
+        if data is not None:
+            self.stored[position] = _Stored(self._parse(position, data), position, 0)
+
+    def _find_in_shards(self) -> None:
+        spec, sharded = self.values.sharding, self.values.sharded()
+        found = sharded.find(self.ids, self.anew)
+        self.versions = found.versions
+        longest = int((found.stops - found.starts).max())
+        if longest > self.values.max_value_bytes:
+            raise CorruptDataError(
+                f"{self.values.directory.url}: a mesh manifest of {longest} bytes, at most "
+                f"{self.values.max_value_bytes} are read"
+            )
+
+        def take(position: int, data: Bytes) -> None:
+            if spec is not None and spec.data_encoding == "gzip":
+                try:
+                    data = decompress(data, "gzip", self.values.max_value_bytes)
+                except CorruptDataError as error:
+                    raise CorruptDataError(f"{self._where(position)}: {error}") from None
+            manifest = self._parse(position, data)
+            begin = int(found.starts[position]) - manifest.data_bytes
+            if spec is not None and begin < spec.shard_index_bytes:
+                raise CorruptDataError(
+                    f"{self._where(position)}: its manifest lies at byte {found.starts[position]} "
+                    f"and lists fragments of {manifest.data_bytes} bytes, which would begin before "
+                    "the end of the shard index"
+                )
+            self.stored[position] = _Stored(manifest, int(found.shards[position]), begin)
+
+        sharded.all_stored(found, take)
+
+    def _parse(self, position: int, data: Bytes) -> Manifest:
+        try:
+            return Manifest.parse(data)
+        except CorruptDataError as error:
+            raise self._corrupt(position, error) from None
+
+    def _plan(self, position: int, wanted: Wanted) -> LodPlan:
+        manifest, where = self.stored[position].manifest, self._where(position)
+        if wanted.max_error_nm is None:
+            lod = multires.choose_lod(manifest, wanted.lod, where)
+        else:
+            lod = multires.coarsest_within(manifest, self.info, wanted.max_error_nm, where)
+        return multires.plan_lod(manifest, self.info, lod, wanted.box)
+
+    def _within(
+        self, max_vertices: int, wanted: Wanted
+    ) -> tuple[dict[int, LodPlan], dict[int, list[Part | None]]]:
+        """The finest lods that have at most so many vertices; nothing more is decoded."""
+        chosen: dict[int, LodPlan] = {}
+        kept: dict[int, list[Bytes]] = {}
+        left = set(self.stored)
+        for step in range(
+            1, 1 + max((s.manifest.num_lods for s in self.stored.values()), default=0)
+        ):
+            plans = {}
+            for position in left:
+                manifest = self.stored[position].manifest
+                # the coarsest is there, or it is an error
+                if step == 1 or step <= len(manifest.stored_lods):
+                    lod = multires.choose_lod(manifest, -step, self._where(position))
+                    plans[position] = multires.plan_lod(manifest, self.info, lod, wanted.box)
+            read = self._raw(plans)
+            for position, plan in plans.items():
+                fits = self._count(position, plan, read[position]) <= max_vertices
+                if fits or step == 1:
+                    chosen[position], kept[position] = plan, read[position]
+                if not fits:
+                    left.discard(position)
+            left &= set(plans)
+        parts = _slots(chosen)
+        decode = self._decoder(chosen, parts, wanted)
+        tasks = [(position, number) for position in chosen for number in range(len(kept[position]))]
+        run_bounded(
+            tasks,
+            lambda task: decode(*task, kept[task[0]][task[1]]),
+            workers=max(1, min(get_options().decode_threads, len(tasks))),
+        )
+        return chosen, parts
+
+    def _raw(self, plans: dict[int, LodPlan]) -> dict[int, list[Bytes]]:
+        raw: dict[int, list[Bytes]] = {
+            position: [b""] * len(plan.cells) for position, plan in plans.items()
+        }
+
+        def take(position: int, number: int, data: Bytes) -> None:
+            raw[position][number] = bytes(data)
+
+        self._fetch(plans, take)
+        return raw
+
+    def _count(self, position: int, plan: LodPlan, fragments: list[Bytes]) -> int:
+        try:
+            return sum(map(draco.vertex_count, fragments))
+        except CorruptDataError as error:
+            raise self._corrupt(position, f"lod {plan.lod}: {error}") from None
+
+    def _decoder(
+        self, plans: dict[int, LodPlan], parts: dict[int, list[Part | None]], wanted: Wanted
+    ) -> Take:
+        """What puts the fragments that touch the box into `parts`."""
+
+        def decode(position: int, number: int, data: Bytes) -> None:
+            plan, manifest = plans[position], self.stored[position].manifest
+            cell = plan.cells[number]
+            try:
+                with decode_slot():
+                    part = multires.decode_fragment(data, manifest, self.info, plan.lod, cell)
+            except CorruptDataError as error:
+                about = f"lod {plan.lod}, cell {cell.tolist()}: {error}"
+                raise self._corrupt(position, about) from None
+            if is_inside(part[0], wanted.box):
+                parts[position][number] = part
+
+        return decode
+
+    def _fetch(self, plans: dict[int, LodPlan], take: Take) -> None:
+        """Hand all fragments of some plans to `take`, from several threads, in any order."""
+        names: list[tuple[int, int]] = []
+        ranges: dict[int, list[Placed]] = {}
+        for position, plan in plans.items():
+            _, source, begin = self.stored[position]
+            here = ranges.setdefault(source, [])
+            longest = int((plan.stops - plan.starts).max(initial=0))
+            if longest > MAX_FRAGMENT_BYTES:
+                raise self._corrupt(
+                    position,
+                    f"a fragment of {longest} bytes, at most {MAX_FRAGMENT_BYTES} are read",
+                )
+            for number, (start, stop) in enumerate(
+                zip(plan.starts.tolist(), plan.stops.tolist(), strict=True)
+            ):
+                here.append(Placed(len(names), begin + start, begin + stop))
+                names.append((position, number))
+        threads = get_options().decode_threads
+
+        def fetch(one: Fetch) -> None:
+            view = memoryview(self._bytes(one))
+            run_bounded(
+                one.values,
+                lambda each: take(
+                    *names[each.position], view[each.start - one.start : each.stop - one.start]
+                ),
+                workers=min(threads, len(one.values)),
+            )
+
+        run_bounded(
+            self._fetches(ranges),
+            fetch,
+            workers=workers_for(self.values.directory),
+            cost=lambda one: one.stop - one.start,
+        )
+
+    def _fetches(self, ranges: dict[int, list[Placed]]) -> Iterator[Fetch]:
+        versions = self.versions if self.values.sharding is not None else dict.fromkeys(ranges)
+        return coalesce(ranges, versions)
+
+    def _bytes(self, one: Fetch) -> Bytes:
+        if self.values.sharding is not None:
+            return self.values.sharded().part(one.shard, one.start, one.stop, one.version)
+        place = self.values.directory.child(str(self.ids[one.shard]))
+        blob = place.storage.get_range(place.key, one.start, one.stop)
+        manifest = self._where(one.shard)
+        if blob is None:
+            raise CorruptDataError(
+                f"{place.url}: there is no such object, but {manifest} lists fragments in it; the "
+                "mesh is not whole"
+            )
+        if self.versions.setdefault(one.shard, blob.version) != blob.version:
+            place.storage.forget(place.key)
+            raise ConflictError(
+                f"{place.url}: the mesh was replaced while it was read, {ATTEMPTS} times; read "
+                "again"
+            )
+        if len(blob.data) != one.stop - one.start:
+            raise CorruptDataError(
+                f"{place.url}: it ends at byte {one.start + len(blob.data)}, but {manifest} lists "
+                f"fragments up to byte {one.stop}"
+            )
+        return blob.data
+
+    def _where(self, position: int) -> str:
+        return self.values.place_of(int(self.ids[position]))
+
+    def _corrupt(self, position: int, about: object) -> CorruptDataError:
+        """An error of one mesh, of which caches are to keep nothing."""
+        key = int(self.ids[position])
+        if self.values.sharding is not None:
+            self.values.sharded().forget(key)
+        else:
+            for place in (self.values.place(key), self.values.directory.child(str(key))):
+                place.storage.forget(place.key)
+        return CorruptDataError(f"{self._where(position)}: {about}")
+
+
+def _slots(plans: dict[int, LodPlan]) -> dict[int, list[Part | None]]:
+    return {position: [None] * len(plan.cells) for position, plan in plans.items()}
