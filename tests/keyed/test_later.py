@@ -11,7 +11,8 @@ import pytest
 
 from tests.keyed.places import spec, values_at
 from xprecomputed.errors import StorageError
-from xprecomputed.keyed import KeyedValues, Value, get_bag, in_thread
+from xprecomputed.keyed import KeyedValues, Value
+from xprecomputed.keyed.later import get_bag, in_thread
 from xprecomputed.parallel import run_bounded
 from xprecomputed.storage import Storage
 

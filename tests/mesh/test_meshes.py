@@ -351,7 +351,7 @@ def test_bags(three):
     assert found[8].equals(three.get(8, lod=1))
     assert bag.name == three.get_bag([8, 7, 2**63 + 1], npartitions=2, lod=1).name
     assert bag.name != three.get_bag([8, 7, 2**63 + 1], npartitions=2, lod=0).name
-    with pytest.raises(ValueError, match="the items of a bag are meshes of one segment"):
+    with pytest.raises(ValueError, match="the items of a bag are of one segment each"):
         three.get_bag([7], fuse=True)
     with pytest.raises(ValueError, match="missing='x'"):
         three.get_bag([7], missing="x")

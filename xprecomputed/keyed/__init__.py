@@ -1,20 +1,20 @@
 """What is stored by segment id, in shards or as objects of their own: meshes and skeletons."""
 
 from xprecomputed.keyed.ids import Missing, as_ids, check_missing, parse_id, raise_missing
-from xprecomputed.keyed.later import get_bag, in_thread
 from xprecomputed.keyed.packing import Value
+from xprecomputed.keyed.segments import Bounds, Segments
 from xprecomputed.keyed.spatial_index import SpatialIndex
 from xprecomputed.keyed.values import KeyedValues, read_json, read_object
 
 __all__ = [
+    "Bounds",
     "KeyedValues",
     "Missing",
+    "Segments",
     "SpatialIndex",
     "Value",
     "as_ids",
     "check_missing",
-    "get_bag",
-    "in_thread",
     "parse_id",
     "raise_missing",
     "read_json",

@@ -2,30 +2,25 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 import os
-from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from numbers import Real
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
-from numpy.typing import NDArray
 
 from xprecomputed.coords import AXES, parse_bounds
-from xprecomputed.errors import NotFoundError
 from xprecomputed.keyed import (
+    Bounds,
     KeyedValues,
     Missing,
+    Segments,
     as_ids,
     check_missing,
     raise_missing,
     read_json,
 )
-from xprecomputed.keyed.later import get_bag, in_thread
-from xprecomputed.keyed.spatial_index import SpatialIndex
 from xprecomputed.mesh.deleting import delete_meshes
 from xprecomputed.mesh.files import check_files, write_files
 from xprecomputed.mesh.mesh import Mesh
@@ -37,9 +32,6 @@ from xprecomputed.storage import Location
 __all__ = ["Meshes", "open_meshes"]
 
 MAX_INFO_BYTES = 1 << 24
-
-#: nm, x, y, z.
-Bounds = tuple[tuple[float, float, float], tuple[float, float, float]]
 
 
 def open_meshes(directory: Location, bounds_nm: Bounds | None = None) -> Meshes:
@@ -68,7 +60,7 @@ def open_meshes(directory: Location, bounds_nm: Bounds | None = None) -> Meshes:
 
 
 @dataclass(frozen=True, slots=True, repr=False)
-class Meshes:
+class Meshes(Segments[MeshInfo]):
     """Meshes by segment id. Frozen, cheap, picklable.
 
     Parameters
@@ -98,15 +90,12 @@ class Meshes:
     {7: <Mesh of segment 7, lod 0: 3 vertices, 1 faces>}
     """
 
-    directory: Location
-    info: MeshInfo
-    has_info: bool = True
-    bounds_nm: Bounds | None = None
+    kind: ClassVar[str] = "mesh"
 
     @property
-    def url(self) -> str:
-        """The address of the folder, without credentials."""
-        return self.directory.url
+    def values(self) -> KeyedValues:
+        """The manifests, by id."""
+        return keyed_values(self.directory, self.info)
 
     def get(
         self,
@@ -181,39 +170,10 @@ class Meshes:
             else:
                 meshes[number] = mesh if tolerance is None else mesh.weld(tolerance)
         if lost and missing == "raise":
-            raise_missing("mesh", self._values.place_of(lost[0]), lost)
+            raise_missing("mesh", self.values.place_of(lost[0]), lost)
         if fuse:
             return Mesh.fuse(meshes.values())
         return meshes.get(int(numbers[0])) if single else meshes
-
-    async def get_async(self, ids: Any, **options: Any) -> Any:
-        """`get` beside other tasks of an event loop; given up where it is cancelled."""
-        return await in_thread(self.get, ids, **options)
-
-    def get_bag(self, ids: Any, npartitions: int | None = None, **options: Any) -> Any:
-        """Meshes that are read when dask computes them.
-
-        Parameters
-        ----------
-        ids : iterable of int
-        npartitions : int, optional
-            Otherwise about 100 ids a partition.
-        **options
-            Of `get`, but for `fuse`.
-
-        Returns
-        -------
-        dask.bag.Bag of Mesh
-            Ordered so that a partition's meshes lie together; each knows its ``segment_id``.
-
-        Raises
-        ------
-        TypeError, ValueError
-            What `ids` has is no segment id, or an option is none of `get`.
-        """
-        self._check_options(options)
-        read = _Read(self, tuple(sorted(options.items())))
-        return get_bag(read, as_ids(ids)[0], self._values.order, npartitions)
 
     def get_by_bbox(self, bbox: Any, crop: bool = False, **options: Any) -> Any:
         """Read the meshes that the spatial index has in a box.
@@ -241,61 +201,6 @@ class Meshes:
         AccessDeniedError, StorageError
         """
         return self.get(self.ids_in(bbox), bbox=bbox if crop else None, **options)
-
-    def ids_in(self, bbox: Any) -> NDArray[np.uint64]:
-        """Ids that the spatial index has in a box, ascending; see `get_by_bbox`."""
-        return self.spatial_index.ids_in(bbox)
-
-    @property
-    def spatial_index(self) -> SpatialIndex:
-        """Where in the volume which segments are.
-
-        Raises
-        ------
-        NotFoundError
-            `info` names none.
-        """
-        if self.info.spatial_index is None:
-            raise NotFoundError(
-                f"{self.directory.child('info').url}: it names no spatial index, which is made "
-                "when the folder is: create_mesh(..., spatial_index={'resolution': ..., "
-                "'chunk_size': ...}), nm"
-            )
-        return SpatialIndex(self.directory, self.info.spatial_index, self.bounds_nm)
-
-    def exists(self, ids: Any) -> Any:
-        """Whether there are meshes; none is read.
-
-        Parameters
-        ----------
-        ids : int or iterable of int
-
-        Returns
-        -------
-        bool, or dict of int to bool
-
-        Raises
-        ------
-        TypeError, ValueError, CorruptDataError, AccessDeniedError, StorageError
-        """
-        numbers, single = as_ids(ids)
-        there = self._values.exists(numbers)
-        if single:
-            return bool(there[0])
-        return dict(zip(numbers.tolist(), there.tolist(), strict=True))
-
-    def ids(self) -> NDArray[np.uint64]:
-        """All ids, ascending: a listing, and of shards all their indexes.
-
-        Returns
-        -------
-        ndarray of uint64, shape (N,)
-
-        Raises
-        ------
-        CorruptDataError, AccessDeniedError, StorageError
-        """
-        return self._values.ids()
 
     def put(self, meshes: Any, **options: Any) -> None:
         """Store meshes, each in the place of one that is there; others stay.
@@ -368,42 +273,12 @@ class Meshes:
         check_files(place, len(numbers), file_format, options.get("fuse", False))
         write_files(self.get(numbers, **options), place, file_format)
 
-    @property
-    def _values(self) -> KeyedValues:
-        return keyed_values(self.directory, self.info)
-
-    def _check_options(self, options: Mapping[str, Any]) -> None:
-        """Let `get` say now what it would say on a worker."""
-        if options.get("fuse"):
-            raise ValueError("fuse=True: the items of a bag are meshes of one segment each")
-        self.get([], **options)
-
     def __repr__(self) -> str:
         kind = "legacy"
         if self.info.is_multires:
             kind = f"multi-resolution, {'un' if self.info.sharding is None else ''}sharded"
         told = "" if self.has_info else " (without an info)"
         return f"<Meshes of {self.url}: {kind}{told}>"
-
-    def __dask_tokenize__(self) -> tuple[str, str, str]:
-        text = json.dumps([self.info.to_json(), self.has_info], sort_keys=True)
-        digest = hashlib.sha256(text.encode()).hexdigest()
-        return "Meshes", self.directory.token, digest
-
-
-@dataclass(frozen=True, slots=True)
-class _Read:
-    """What a partition of a bag does."""
-
-    meshes: Meshes
-    options: tuple[tuple[str, Any], ...]
-
-    def __call__(self, ids: Iterable[int]) -> list[Mesh]:
-        found: dict[int, Mesh] = self.meshes.get(list(ids), **dict(self.options))
-        return list(found.values())
-
-    def __dask_tokenize__(self) -> tuple[Any, ...]:
-        return (*self.meshes.__dask_tokenize__(), repr(self.options))
 
 
 def _wanted(lod: int, bbox: Any, max_vertices: int | None, max_error_nm: float | None) -> Wanted:

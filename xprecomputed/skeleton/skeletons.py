@@ -2,28 +2,21 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 import os
 import warnings
-from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
-import numpy as np
-from numpy.typing import NDArray
-
-from xprecomputed.errors import CorruptDataError, NotFoundError, PrecomputedWarning
+from xprecomputed.errors import CorruptDataError, PrecomputedWarning
 from xprecomputed.keyed import (
+    Bounds,
     KeyedValues,
     Missing,
-    SpatialIndex,
+    Segments,
     Value,
     as_ids,
     check_missing,
-    get_bag,
-    in_thread,
     raise_missing,
     read_json,
 )
@@ -45,9 +38,6 @@ from xprecomputed.skeleton.writing import MAX_INFO_BYTES, Given, by_id
 from xprecomputed.storage import Location
 
 __all__ = ["Skeletons", "open_skeletons"]
-
-#: nm, x, y, z.
-Bounds = tuple[tuple[float, float, float], tuple[float, float, float]]
 
 
 def open_skeletons(directory: Location, bounds_nm: Bounds | None = None) -> Skeletons:
@@ -77,7 +67,7 @@ def open_skeletons(directory: Location, bounds_nm: Bounds | None = None) -> Skel
 
 
 @dataclass(frozen=True, slots=True, repr=False)
-class Skeletons:
+class Skeletons(Segments[SkeletonInfo]):
     """Skeletons by segment id. Frozen, cheap, picklable.
 
     Parameters
@@ -114,15 +104,12 @@ class Skeletons:
     ([9223372036854775808, 7], 500.0)
     """
 
-    directory: Location
-    info: SkeletonInfo
-    has_info: bool = True
-    bounds_nm: Bounds | None = None
+    kind: ClassVar[str] = "skeleton"
 
     @property
-    def url(self) -> str:
-        """The address of the folder, without credentials."""
-        return self.directory.url
+    def values(self) -> KeyedValues:
+        """The stored bytes, by id."""
+        return KeyedValues(self.directory, self.info.sharding, max_value_bytes=MAX_BYTES)
 
     def get(self, ids: Any, missing: Missing = "raise") -> Any:
         """Read skeletons.
@@ -161,7 +148,7 @@ class Skeletons:
         """
         numbers, single = as_ids(ids)
         check_missing(missing)
-        values = self._values
+        values = self.values
         found: list[Skeleton] = [None] * len(numbers)
 
         def deliver(position: int, data: Any) -> None:
@@ -185,33 +172,6 @@ class Skeletons:
         if single:
             return found[0]
         return {int(n): each for n, each in zip(numbers, found, strict=True) if each is not None}
-
-    async def get_async(self, ids: Any, missing: Missing = "raise") -> Any:
-        """`get` beside other tasks of an event loop; given up where it is cancelled."""
-        return await in_thread(self.get, ids, missing=missing)
-
-    def get_bag(self, ids: Any, npartitions: int | None = None, missing: Missing = "raise") -> Any:
-        """Skeletons that are read when dask computes them.
-
-        Parameters
-        ----------
-        ids : iterable of int
-        npartitions : int, optional
-            Otherwise about 100 ids a partition.
-        missing : {"raise", "skip"}
-
-        Returns
-        -------
-        dask.bag.Bag of osteoid.Skeleton
-            Ordered so that a partition's skeletons lie together; each knows its ``id``.
-
-        Raises
-        ------
-        TypeError, ValueError
-            What `ids` has is no segment id.
-        """
-        check_missing(missing)
-        return get_bag(_Read(self, missing), as_ids(ids)[0], self._values.order, npartitions)
 
     def get_by_bbox(
         self, bbox: Any, crop: bool = False, missing: Missing = "raise"
@@ -243,61 +203,6 @@ class Skeletons:
             return found
         parts = {number: cropped(each, bbox) for number, each in found.items()}
         return {number: each for number, each in parts.items() if not each.empty()}
-
-    def ids_in(self, bbox: Any) -> NDArray[np.uint64]:
-        """Ids that the spatial index has in a box, ascending; see `get_by_bbox`."""
-        return self.spatial_index.ids_in(bbox)
-
-    @property
-    def spatial_index(self) -> SpatialIndex:
-        """Where in the volume which segments are.
-
-        Raises
-        ------
-        NotFoundError
-            `info` names none.
-        """
-        if self.info.spatial_index is None:
-            raise NotFoundError(
-                f"{self.directory.child('info').url}: it names no spatial index, which is made "
-                "when the folder is: create_skeleton(..., spatial_index={'resolution': ..., "
-                "'chunk_size': ...}), nm"
-            )
-        return SpatialIndex(self.directory, self.info.spatial_index, self.bounds_nm)
-
-    def exists(self, ids: Any) -> Any:
-        """Whether there are skeletons; none is read.
-
-        Parameters
-        ----------
-        ids : int or iterable of int
-
-        Returns
-        -------
-        bool, or dict of int to bool
-
-        Raises
-        ------
-        TypeError, ValueError, CorruptDataError, AccessDeniedError, StorageError
-        """
-        numbers, single = as_ids(ids)
-        there = self._values.exists(numbers)
-        if single:
-            return bool(there[0])
-        return dict(zip(numbers.tolist(), there.tolist(), strict=True))
-
-    def ids(self) -> NDArray[np.uint64]:
-        """All ids, ascending: a listing, and of shards all their indexes.
-
-        Returns
-        -------
-        ndarray of uint64, shape (N,)
-
-        Raises
-        ------
-        CorruptDataError, AccessDeniedError, StorageError
-        """
-        return self._values.ids()
 
     def put(
         self,
@@ -362,7 +267,7 @@ class Skeletons:
             self.spatial_index.update(
                 {number: points_nm(data, self.info) for number, data in encoded.items()}
             )
-        self._values.put(
+        self.values.put(
             {number: Value(data) for number, data in encoded.items()},
             compression=compression,
             cache_control=cache_control,
@@ -385,7 +290,7 @@ class Skeletons:
         TypeError, ValueError, CorruptDataError, AccessDeniedError, StorageError
         """
         numbers, _ = as_ids(ids)
-        gone = self._values.delete(numbers.tolist())
+        gone = self.values.delete(numbers.tolist())
         if self.info.spatial_index is not None:
             self.spatial_index.remove(numbers.tolist())
         return len(gone)
@@ -421,16 +326,12 @@ class Skeletons:
         check_files(place, len(numbers), file_format)
         write_files(self.get(numbers, missing), place, file_format)
 
-    @property
-    def _values(self) -> KeyedValues:
-        return KeyedValues(self.directory, self.info.sharding, max_value_bytes=MAX_BYTES)
-
     def _forget(self, number: int) -> None:
         """Or a cache would give what is corrupt for ever."""
         if self.info.sharding is not None:
-            self._values.sharded().forget(number)
+            self.values.sharded().forget(number)
         else:
-            place = self._values.place(number)
+            place = self.values.place(number)
             place.storage.forget(place.key)
 
     def _warn(self, level: int) -> None:
@@ -443,23 +344,3 @@ class Skeletons:
         kind = "unsharded" if self.info.sharding is None else "sharded"
         told = "" if self.has_info else " (without an info)"
         return f"<Skeletons of {self.url}: {', '.join([kind, *names])}{told}>"
-
-    def __dask_tokenize__(self) -> tuple[str, str, str]:
-        text = json.dumps([self.info.to_json(), self.has_info], sort_keys=True)
-        digest = hashlib.sha256(text.encode()).hexdigest()
-        return "Skeletons", self.directory.token, digest
-
-
-@dataclass(frozen=True, slots=True)
-class _Read:
-    """What a partition of a bag does."""
-
-    skeletons: Skeletons
-    missing: Missing
-
-    def __call__(self, ids: Iterable[int]) -> list[Skeleton]:
-        found: dict[int, Skeleton] = self.skeletons.get(list(ids), self.missing)
-        return list(found.values())
-
-    def __dask_tokenize__(self) -> tuple[Any, ...]:
-        return (*self.skeletons.__dask_tokenize__(), self.missing)
