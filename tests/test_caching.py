@@ -13,6 +13,7 @@ from xprecomputed import (
     OutOfBoundsError,
     ScaleNotFoundError,
     ShardingSpec,
+    create_mesh,
     open_store,
     set_options,
     trace,
@@ -35,6 +36,7 @@ HASHED = ShardingSpec(
 )
 OFFSET = (3, -5, 7)
 DATA = labels((21, 30, 35), "u8")
+TRIANGLE = ([[0, 0, 0], [900, 0, 0], [0, 900, 0]], [[0, 1, 2]])
 MIPS = [DATA, np.ascontiguousarray(DATA[::2, ::2, ::2])]
 
 
@@ -197,6 +199,24 @@ def test_what_others_changed_is_read_after_a_flush(store, folder):
     assert read(store) == 0  # as it was
     cache_of(store).flush(0, bounds)
     np.testing.assert_array_equal(store.read(bounds)[0], DATA[::-1])
+
+
+def test_meshes_and_skeletons_are_kept_listed_and_dropped_too(folder, tmp_path):
+    create_mesh(open_store(folder), format="legacy").put({7: TRIANGLE})
+    kept = PrecomputedStore(far(folder), open_store(folder).info, str(tmp_path / "kept"))
+    kept.mesh.get(7)
+    assert len(kept.cache.list()) == 2  # a manifest and a fragment
+    assert kept.cache.list(mip=0) == []
+    assert kept.cache.nbytes > 0
+    with trace() as t:
+        kept.mesh.get(7)
+    assert t.hits == 2
+    assert kept.cache.flush(mip=0) == 0
+    assert kept.cache.flush() == 2
+    assert kept.cache.list() == []
+    with trace() as t:
+        kept.mesh.get(7)
+    assert t.hits == 0
 
 
 def test_without_a_cache_there_is_nothing(folder):

@@ -220,10 +220,14 @@ def test_flat_and_tiny_meshes_are_fine():
         [[5.0, 5, 5], [5, 6, 5], [5, 5, 6]],
         [[1e6, 1e6, 1e6], [1e6 + 0.25, 1e6, 1e6], [1e6, 1e6 + 0.25, 1e6]],
         [[0.0, 0, 0], [1e-30, 0, 0], [0, 1e-30, 0]],
+        [[0.0, 0, 0], [1e-45, 0, 0], [0, 1e-45, 0]],  # the least that float32 has
     ):
         points = np.array(vertices)
-        _, (corners,) = decoded([(points, np.array([[0, 1, 2]]))], about(transform=Transform()))
+        info = about(transform=Transform())
+        _, (corners,) = decoded([(points, np.array([[0, 1, 2]]))], info)
         assert corners.shape == (1, 3, 3)
+        checked, _ = decoded([(points, np.array([[0, 1, 2]]))], info, num_lods=3)
+        assert (checked.chunk_shape > 0).all()
 
 
 def test_what_nobody_names_does_not_count():

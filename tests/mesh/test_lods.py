@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 
 import numpy as np
 import pytest
@@ -53,6 +54,28 @@ def test_the_same_every_time_and_from_every_thread():
         for mine, yours in zip(first, levels, strict=True):
             assert_array_equal(mine[0], yours[0])
             assert_array_equal(mine[1], yours[1])
+
+
+def test_one_at_a_time_as_the_package_has_variables_of_the_process(monkeypatch):
+    inside, most = [], []
+
+    class Slow:
+        @staticmethod
+        def simplify(points, corners, **options):
+            inside.append(1)
+            most.append(len(inside))
+            time.sleep(0.02)
+            inside.pop()
+            return points, corners[: len(corners) // 2]
+
+    monkeypatch.setattr(lods, "optional", lambda *_: Slow)
+    body = bumpy(20)
+    threads = [threading.Thread(target=simplify, args=(*body, 300)) for _ in range(4)]
+    for each in threads:
+        each.start()
+    for each in threads:
+        each.join()
+    assert most == [1, 1, 1, 1]
 
 
 @pytest.mark.parametrize("scale", [1e-3, 1.0, 1e5])

@@ -19,7 +19,7 @@ from xprecomputed.errors import (
 )
 from xprecomputed.mesh import Mesh, create_meshes, encoding, open_meshes
 from xprecomputed.metadata import ShardingSpec, SpatialIndexInfo, Transform
-from xprecomputed.storage import Storage, locate_url
+from xprecomputed.storage import Storage, index_cache, locate_url
 
 BALL = sphere(12)
 OTHER = sphere(10, radius=500, centre=(3000, 0, 0))
@@ -429,7 +429,9 @@ def test_packages_that_lack_are_told_before_anything_is_written(folder, monkeypa
             raise ImportError(name)
         return found(name)
 
-    meshes = made(folder)
+    index = {"resolution": (1, 1, 1), "chunk_size": (9999,) * 3}
+    create_meshes(folder, spatial_index=index)
+    meshes = open_meshes(folder, ((-2000.0,) * 3, (4000.0,) * 3))
     monkeypatch.setattr(_optional.importlib, "import_module", absent)
     refuse_writes(monkeypatch, folder)
     with pytest.raises(MissingDependencyError, match=r"\[mesh\]"):
@@ -495,7 +497,9 @@ def test_a_folder_is_replaced_with_all_that_is_in_it(folder, kind, tmp_path):
     meshes.put({7: BALL, 8: OTHER})
     (tmp_path / "mesh" / "properties").mkdir()
     (tmp_path / "mesh" / "properties" / "info").write_text("{}")
+    index_cache.put("of a shard that was there", b"index", 5)
     create_meshes(folder, mode="w")
+    assert index_cache.get("of a shard that was there") is None
     assert names(folder) == ["info"]
     assert (tmp_path / "mesh" / "properties" / "info").exists()
     assert open_meshes(folder).ids().tolist() == []

@@ -162,10 +162,23 @@ def test_links_and_commands_of_the_documents_exist(repository, document):
         assert f'"{command}"' in (repository / "dev.py").read_text()
 
 
+def add_segments(url):
+    import numpy as np
+    import osteoid
+
+    triangles = (
+        np.array([[0, 0, 0], [3000, 0, 0], [0, 3000, 0], [0, 0, 3000]]),
+        [[0, 1, 2], [1, 2, 3]],
+    )
+    mesh = xprecomputed.create_mesh(xprecomputed.open_store(url), format="multires")
+    mesh.put({7205: [triangles, triangles], 991: [triangles, triangles]})
+    bone = osteoid.Skeleton([(0, 0, 0), (3000, 4000, 0)], [(0, 1)], radii=[1, 2], segid=7205)
+    xprecomputed.create_skeleton(xprecomputed.open_store(url)).put(bone)
+
+
 def test_the_python_of_the_readme_runs(repository, tmp_path, monkeypatch):
     """Every Python block, in order, on a small volume."""
     import numpy as np
-    import osteoid
 
     from tests.images import labels
     from xprecomputed.testing import write_volume
@@ -179,20 +192,13 @@ def test_the_python_of_the_readme_runs(repository, tmp_path, monkeypatch):
         voxel_offset=(0, 0, 0),
         resolution=(16, 16, 40),
     )
-    triangles = (
-        np.array([[0, 0, 0], [3000, 0, 0], [0, 3000, 0], [0, 0, 3000]]),
-        [[0, 1, 2], [1, 2, 3]],
-    )
-    mesh = xprecomputed.create_mesh(xprecomputed.open_store(url), format="multires")
-    mesh.put({7205: [triangles, triangles], 991: [triangles, triangles]})
-    bone = osteoid.Skeleton([(0, 0, 0), (3000, 4000, 0)], [(0, 1)], radii=[1, 2], segid=7205)
-    xprecomputed.create_skeleton(xprecomputed.open_store(url)).put(bone)
-
     blocks = re.findall(r"```python\n(.*?)```", (repository / "README.md").read_text(), re.DOTALL)
     assert len(blocks) == 8
     monkeypatch.chdir(tmp_path)
     names = {"points": np.array([[100.0, 200, 300], [4000, 2000, 1000]])}
     for block in blocks:
+        if "precomputed.mesh" in block:
+            add_segments(url)
         code = block.replace("/data/em/segmentation", url)
         exec(compile(code, "README.md", "exec"), names)
     assert names["da"].shape == (100, 330, 0) or names["da"].size

@@ -63,7 +63,7 @@ def open_mesh(
     >>> xp.open_mesh("memory://doc/open_mesh").get(7).faces
     array([[0, 1, 2]], dtype=uint32)
     """
-    return open_meshes(cached(locate_url(url, storage_options), cache_dir))
+    return _cached(open_meshes(locate_url(url, storage_options)), cache_dir)
 
 
 def open_skeleton(
@@ -100,7 +100,7 @@ def open_skeleton(
     >>> float(xp.open_skeleton("memory://doc/open_skeleton").get(7).cable_length())
     5.0
     """
-    return open_skeletons(cached(locate_url(url, storage_options), cache_dir))
+    return _cached(open_skeletons(locate_url(url, storage_options)), cache_dir)
 
 
 def mesh_of(store: PrecomputedStore) -> Meshes:
@@ -220,7 +220,10 @@ def _created(
         raise ValueError(f"{url.url}: it is open already; give storage_options to its URL")
     place = url.location.child(folder)
     create(place, **options)
-    return _placed(edited(url, named), open_folder(place))
+    made = _placed(edited(url, named), open_folder(place))
+    if made.info.spatial_index is not None:
+        made.spatial_index.create()  # a cell without a file is one that got lost
+    return made
 
 
 def _folder(store: PrecomputedStore, folder: str | None, what: str) -> Location:
@@ -232,13 +235,19 @@ def _folder(store: PrecomputedStore, folder: str | None, what: str) -> Location:
             f"    xp.open_store(url, {what}_dir='{member}').{what}\n"
             f"    xp.create_{what}(store)"
         )
-    return cached(store.location, store.cache_dir).child(folder)
+    return store.location.child(folder)
 
 
 def _placed(store: PrecomputedStore, source: T) -> T:
     """With the bounds of the volume, which say what files a spatial index has."""
+    source = _cached(source, store.cache_dir)
     index = source.info.spatial_index
     return source if index is None else replace(source, bounds_nm=_bounds_nm(store.info, index))
+
+
+def _cached(source: T, cache_dir: str | os.PathLike[str] | None) -> T:
+    """With what lies in the folder kept, but not its ``info``, which may change."""
+    return replace(source, directory=cached(source.directory, cache_dir))
 
 
 def _bounds_nm(info: VolumeInfo, index: SpatialIndexInfo) -> Bounds:
