@@ -20,9 +20,6 @@ from numpy.typing import NDArray
 
 __all__ = ["Cells", "cut", "sort_into_cells", "weld", "zorder"]
 
-#: Bits of a cell number along one axis: three of them interleaved are a uint64.
-MAX_BITS = 21
-
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Cells:
