@@ -69,7 +69,7 @@ def read_stream(data):
     positions, faces = draco.decode(data)
     info = MeshInfo.from_json(handmade.info(transform=[9, 1, 0, 5, 0, 9, 0, 5, 0, 0, 9, 5]))
     place = Manifest.parse(handmade.EXAMPLE)
-    multires.decode_fragment(data, place, info, 1, np.array([1, 2, 3], np.uint32))
+    multires.placed([(positions, faces)], np.array([[1, 2, 3]], np.uint32), place, info, 1)
     return positions, faces
 
 

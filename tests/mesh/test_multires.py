@@ -6,6 +6,7 @@ import pytest
 
 from tests.mesh.handmade import EXAMPLE, TRIANGLE, info, manifest, stream
 from xprecomputed import CorruptDataError
+from xprecomputed.codecs import draco
 from xprecomputed.errors import LodNotFoundError
 from xprecomputed.mesh import Manifest, multires
 from xprecomputed.mesh.wanted import is_inside, touches
@@ -17,10 +18,14 @@ TURNED = MeshInfo.from_json(info(transform=[0, -2, 0, 100, 2, 0, 0, 0, 0, 0, 2, 
 VOXELS = MeshInfo.from_json(info(transform=[16, 0, 0, 0, 0, 16, 0, 0, 0, 0, 40, 0]))
 
 
+def decode_fragment(data, where, about, lod, cell):
+    return multires.placed([draco.decode(data)], cell[None], where, about, lod)[0]
+
+
 def decode(points, cell=(1, 0, 0), lod=0, about=PLAIN, **options):
     data = stream(np.asarray(points), **options)
     where = Manifest.parse(options.pop("data", EXAMPLE))
-    return multires.decode_fragment(data, where, about, lod, np.array(cell, np.uint32))
+    return decode_fragment(data, where, about, lod, np.array(cell, np.uint32))
 
 
 def test_the_vectors_of_the_format():
@@ -48,7 +53,7 @@ def test_ten_bits():
 def test_transforms_and_offsets():
     where = Manifest.parse(manifest([([(1, 0, 0)], [9])], offsets=[[0.5, 0, -1]]))
     data = stream(np.array([[0, 0, 0], [65535, 0, 0], [0, 65535, 0]], np.uint32))
-    vertices, _ = multires.decode_fragment(data, where, TURNED, 0, np.array([1, 0, 0], np.uint32))
+    vertices, _ = decode_fragment(data, where, TURNED, 0, np.array([1, 0, 0], np.uint32))
     assert vertices.tolist() == [[100, 129, -32], [100, 257, -32], [-28, 129, -32]]
 
 
@@ -63,7 +68,7 @@ def test_seams_are_bitwise_equal():
     for x, cell in ((65535, (4, 2, 9)), (0, (5, 2, 9))):
         plane[:, 0] = x
         data = stream(plane, faces)
-        sides.append(multires.decode_fragment(data, where, VOXELS, 0, np.array(cell, np.uint32))[0])
+        sides.append(decode_fragment(data, where, VOXELS, 0, np.array(cell, np.uint32))[0])
     np.testing.assert_array_equal(*sides)
 
 
@@ -72,7 +77,7 @@ def test_integers_of_any_width(dtype):
     data = bytearray(stream(np.array([[1, 2, 3], [100, 0, 0], [0, 100, 7]], np.uint32)))
     at = data.index(bytes([0, 6, 3, 0])) + 1  # an attribute of positions: type, components
     data[at] = {"int8": 1, "uint8": 2, "int16": 3, "uint16": 4, "int32": 5}[np.dtype(dtype).name]
-    vertices, _ = multires.decode_fragment(
+    vertices, _ = decode_fragment(
         bytes(data), Manifest.parse(EXAMPLE), PLAIN, 0, np.zeros(3, np.uint32)
     )
     expected = np.array([[1, 2, 3], [100, 0, 0], [0, 100, 7]]) / 65535 * 64 + [0, 0, 10]
@@ -85,9 +90,7 @@ def test_quantised_floats_are_taken_as_cloudvolume_does():
         points, quantization_bits=16, quantization_range=65535, quantization_origin=[0] * 3
     )
     stored = DracoPy.decode(data).points
-    vertices, _ = multires.decode_fragment(
-        data, Manifest.parse(EXAMPLE), PLAIN, 0, np.zeros(3, np.uint32)
-    )
+    vertices, _ = decode_fragment(data, Manifest.parse(EXAMPLE), PLAIN, 0, np.zeros(3, np.uint32))
     np.testing.assert_allclose(vertices, stored / 65535 * 64 + [0, 0, 10], rtol=1e-6)
 
 
@@ -99,8 +102,8 @@ def test_negative_positions_are_outside():
 def test_vertices_that_no_float_holds():
     where = Manifest.parse(manifest([([(2**32 - 1,) * 3], [9])], chunk=(3e38,) * 3))
     data = stream(np.array([[1, 0, 0], [5, 0, 0], [0, 5, 0]], np.uint32))
-    with pytest.raises(CorruptDataError, match="whose vertices float32 cannot hold"):
-        multires.decode_fragment(data, where, PLAIN, 0, np.array([2**32 - 1] * 3, np.uint32))
+    with pytest.raises(CorruptDataError, match="has vertices that float32 cannot hold"):
+        decode_fragment(data, where, PLAIN, 0, np.array([2**32 - 1] * 3, np.uint32))
 
 
 def test_plans_skip_empty_cells_and_count_bytes_over_lods():
@@ -149,7 +152,7 @@ def test_no_vertex_is_outside_of_the_box_of_its_cell(far):
         where = Manifest.parse(
             manifest([([(7, 0, far)], [9])], chunk=rng.uniform(0.1, 50, 3), origin=rng.normal(0, 1e3, 3))
         )  # fmt: skip
-        vertices, _ = multires.decode_fragment(data, where, about, 0, where.positions[0][0])
+        vertices, _ = decode_fragment(data, where, about, 0, where.positions[0][0])
         (box,) = multires.cell_boxes(where, about, 0)
         assert (vertices >= box[0]).all()
         assert (vertices <= box[1]).all()
@@ -201,3 +204,20 @@ def test_touching_is_enough():
     assert not touches(corner + np.array([0.1, 0, 0]), box)
     assert is_inside(np.array([[5, 0, 0], [9, 9, 9]], np.float32), box)
     assert not is_inside(np.zeros((0, 3), np.float32), box)
+
+
+@pytest.mark.parametrize("at_once", [1, 4, 1 << 18])
+def test_many_fragments_are_put_into_place_as_each_alone(monkeypatch, rng, at_once):
+    monkeypatch.setattr(multires, "VERTICES_AT_ONCE", at_once)
+    where = Manifest.parse(EXAMPLE)
+    cells = np.array([[0, 0, 0], [1, 0, 0], [0, 1, 0], [5, 6, 7]], np.uint32)
+    faces = np.array([[0, 1, 2]], np.uint32)
+    fragments = [(rng.integers(0, 65536, (n, 3), np.uint32), faces) for n in (3, 9, 4, 5)]
+    together = multires.placed(fragments, cells, where, TURNED, 1)
+    for part, one, cell in zip(together, fragments, cells, strict=True):
+        alone = multires.placed([one], cell[None], where, TURNED, 1)[0]
+        np.testing.assert_array_equal(part[0], alone[0])
+        assert part[1] is faces
+    fragments[2][0][1, 1] = 65536
+    with pytest.raises(CorruptDataError, match=r"the fragment of cell \[0, 1, 0\] has positions"):
+        multires.placed(fragments, cells, where, TURNED, 1)

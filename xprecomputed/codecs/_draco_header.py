@@ -64,13 +64,14 @@ class _Reader:
     def varint(self) -> int:
         value = 0
         for shift in range(0, 35, 7):  # 32 bits
-            byte = self.byte()
+            if self.at >= len(self.data):
+                self.skip(1)
+            byte = self.data[self.at]
+            self.at += 1
             value |= (byte & 0x7F) << shift
-            if byte < 0x80:
-                break
-        if byte >= 0x80 or value >> 32:
-            raise CorruptDataError("Draco stream with a count of more than 32 bits")
-        return value
+            if byte < 0x80 and not value >> 32:
+                return value
+        raise CorruptDataError("Draco stream with a count of more than 32 bits")
 
 
 def read_header(data: Bytes) -> DracoHeader:

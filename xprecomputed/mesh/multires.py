@@ -6,15 +6,16 @@ and all that is handed out, are in nm.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
-from xprecomputed.codecs import Bytes, draco
+from xprecomputed.codecs import Bytes
 from xprecomputed.errors import CorruptDataError, LodNotFoundError
 from xprecomputed.mesh.manifest import Manifest
-from xprecomputed.mesh.wanted import Nm, Part, touches
+from xprecomputed.mesh.wanted import Nm, Part, Raw, touches
 from xprecomputed.metadata import MeshInfo
 
 __all__ = [
@@ -23,10 +24,13 @@ __all__ = [
     "cell_boxes",
     "choose_lod",
     "coarsest_within",
-    "decode_fragment",
+    "placed",
     "plan_lod",
     "resolution_nm",
 ]
+
+#: Fragments are small, and arrays of doubles are large: so many are put into place together.
+VERTICES_AT_ONCE = 1 << 18
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -127,35 +131,82 @@ def cell_boxes(manifest: Manifest, info: MeshInfo, lod: int) -> NDArray[np.float
     return np.stack([middle - half, middle + half], axis=1)
 
 
-def decode_fragment(
-    data: Bytes, manifest: Manifest, info: MeshInfo, lod: int, cell: NDArray[np.uint32]
-) -> Part:
-    """Vertices in nm, float32 (N, 3), and faces, uint32 (M, 3), of one fragment.
+def placed(
+    fragments: Sequence[Raw],
+    cells: NDArray[np.uint32],
+    manifest: Manifest,
+    info: MeshInfo,
+    lod: int,
+) -> list[Part]:
+    """Fragments as they were decoded, with their vertices in nm; many of them at a time.
+
+    Parameters
+    ----------
+    fragments : sequence of (positions, faces)
+        Of `xprecomputed.codecs.draco.decode`.
+    cells : ndarray of uint32, shape (F, 3)
+    manifest : Manifest
+    info : MeshInfo
+    lod : int
+
+    Returns
+    -------
+    list of (vertices, faces)
+        float32 (N, 3) nm; faces as they were.
 
     Raises
     ------
     CorruptDataError
-        A damaged stream, or vertices outside of the cell.
-    MissingDependencyError
-        DracoPy is absent.
+        Vertices outside of their cell, or beyond what float32 holds.
     """
-    positions, faces = draco.decode(data)
+    parts: list[Part] = []
+    begin = 0
+    while begin < len(fragments):
+        end, count = begin, 0
+        while end < len(fragments) and (end == begin or count < VERTICES_AT_ONCE):
+            count += len(fragments[end][0])
+            end += 1
+        parts += _placed(fragments[begin:end], cells[begin:end], manifest, info, lod)
+        begin = end
+    return parts
+
+
+def _placed(
+    fragments: Sequence[Raw],
+    cells: NDArray[np.uint32],
+    manifest: Manifest,
+    info: MeshInfo,
+    lod: int,
+) -> list[Part]:
+    counts = [len(positions) for positions, _ in fragments]
+    inside = np.concatenate([positions for positions, _ in fragments], dtype=np.float64)
     steps = _steps(info)
-    if positions.size and not (positions.min() >= 0 and positions.max() <= steps):
+    if inside.size and not (inside.min() >= 0 and inside.max() <= steps):
+        wrong = np.asarray(~((inside >= 0) & (inside <= steps)).all(axis=1))
         raise CorruptDataError(
-            f"fragment with positions from {positions.min()} to {positions.max()}, expected 0 to "
-            f"{steps}, as vertex_quantization_bits={info.vertex_quantization_bits} says"
+            f"{_first(wrong, counts, cells)} has positions from {inside[wrong].min():g} to "
+            f"{inside[wrong].max():g}, expected 0 to {steps}, as "
+            f"vertex_quantization_bits={info.vertex_quantization_bits} says"
         )
-    size = _cell_size(manifest, lod)
-    inside = positions.astype(np.float64) / steps
-    stored = _origin(manifest, lod) + size * (cell.astype(np.float64) + inside)
+    inside /= steps
+    inside += np.repeat(cells.astype(np.float64), counts, axis=0)
+    inside *= _cell_size(manifest, lod)
+    inside += _origin(manifest, lod)
     with np.errstate(over="ignore", invalid="ignore"):
-        vertices = info.transform.apply(stored)
-    if not np.isfinite(vertices).all():
+        vertices = info.transform.apply(inside)
+    lost = np.asarray(~np.isfinite(vertices).all(axis=1))
+    if lost.any():
         raise CorruptDataError(
-            f"fragment of cell {cell.tolist()}, whose vertices float32 cannot hold"
+            f"{_first(lost, counts, cells)} has vertices that float32 cannot hold"
         )
-    return vertices, faces
+    split = np.split(vertices, np.cumsum(counts)[:-1])
+    return [(part, faces) for part, (_, faces) in zip(split, fragments, strict=True)]
+
+
+def _first(wrong: NDArray[np.bool_], counts: list[int], cells: NDArray[np.uint32]) -> str:
+    """The fragment of the first vertex that is wrong, for messages."""
+    at = int(np.repeat(np.arange(len(counts)), counts)[np.argmax(wrong)])
+    return f"the fragment of cell {cells[at].tolist()}"
 
 
 def _steps(info: MeshInfo) -> int:

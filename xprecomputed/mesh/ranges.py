@@ -16,7 +16,7 @@ from xprecomputed.mesh import multires
 from xprecomputed.mesh.manifest import Manifest
 from xprecomputed.mesh.mesh import Mesh
 from xprecomputed.mesh.multires import LodPlan
-from xprecomputed.mesh.wanted import Part, Wanted, assemble, is_inside
+from xprecomputed.mesh.wanted import Raw, Wanted, assemble, is_inside
 from xprecomputed.metadata import MeshInfo
 from xprecomputed.options import get_options
 from xprecomputed.parallel import decode_slot, run_bounded
@@ -28,6 +28,8 @@ __all__ = ["read_multires"]
 
 MAX_FRAGMENT_BYTES = 1 << 30
 
+#: A fragment that has not come yet.
+_NOTHING: Raw = (np.empty((0, 3)), np.empty((0, 3), np.uint32))
 #: Gets the position of an id, the number of a fragment in its plan, and the bytes.
 Take = Callable[[int, int, Bytes], None]
 
@@ -92,15 +94,22 @@ class _Batch:
             self._find_in_shards()
         if wanted.max_vertices is None:
             plans = {position: self._plan(position, wanted) for position in self.stored}
-            parts = _slots(plans)
-            self._fetch(plans, self._decoder(plans, parts, wanted))
+            fragments = {position: [_NOTHING] * len(plan.cells) for position, plan in plans.items()}
+
+            def decode(position: int, number: int, data: Bytes) -> None:
+                fragments[position][number] = self._decoded(position, plans[position], number, data)
+
+            self._fetch(plans, decode)
         else:
-            plans, parts = self._within(wanted.max_vertices, wanted)
+            plans, fragments = self._within(wanted.max_vertices, wanted)
         meshes: list[Mesh | None] = [None] * len(self.ids)
-        for position, plan in plans.items():
-            resolution = multires.resolution_nm(self.stored[position].manifest, self.info, plan.lod)
-            key = int(self.ids[position])
-            meshes[position] = assemble(parts.pop(position), key, plan.lod, resolution)
+
+        def assemble(position: int) -> None:
+            found = fragments.pop(position)
+            meshes[position] = self._assembled(position, plans[position], found, wanted)
+
+        threads = get_options().decode_threads
+        run_bounded(plans, assemble, workers=max(1, min(threads, len(plans))))
         return meshes
 
     def _take_manifest(self, position: int, data: Bytes | None) -> None:
@@ -152,7 +161,7 @@ class _Batch:
 
     def _within(
         self, max_vertices: int, wanted: Wanted
-    ) -> tuple[dict[int, LodPlan], dict[int, list[Part | None]]]:
+    ) -> tuple[dict[int, LodPlan], dict[int, list[Raw]]]:
         """The finest lods that have at most so many vertices; nothing more is decoded."""
         chosen: dict[int, LodPlan] = {}
         kept: dict[int, list[Bytes]] = {}
@@ -175,15 +184,17 @@ class _Batch:
                 if not fits:
                     left.discard(position)
             left &= set(plans)
-        parts = _slots(chosen)
-        decode = self._decoder(chosen, parts, wanted)
+        fragments = {position: [_NOTHING] * len(plan.cells) for position, plan in chosen.items()}
+
+        def decode(task: tuple[int, int]) -> None:
+            position, number = task
+            data = kept[position][number]
+            fragments[position][number] = self._decoded(position, chosen[position], number, data)
+
         tasks = [(position, number) for position in chosen for number in range(len(kept[position]))]
-        run_bounded(
-            tasks,
-            lambda task: decode(*task, kept[task[0]][task[1]]),
-            workers=max(1, min(get_options().decode_threads, len(tasks))),
-        )
-        return chosen, parts
+        threads = get_options().decode_threads
+        run_bounded(tasks, decode, workers=max(1, min(threads, len(tasks))))
+        return chosen, fragments
 
     def _raw(self, plans: dict[int, LodPlan]) -> dict[int, list[Bytes]]:
         raw: dict[int, list[Bytes]] = {
@@ -202,24 +213,26 @@ class _Batch:
         except CorruptDataError as error:
             raise self._corrupt(position, f"lod {plan.lod}: {error}") from None
 
-    def _decoder(
-        self, plans: dict[int, LodPlan], parts: dict[int, list[Part | None]], wanted: Wanted
-    ) -> Take:
-        """What puts the fragments that touch the box into `parts`."""
+    def _decoded(self, position: int, plan: LodPlan, number: int, data: Bytes) -> Raw:
+        try:
+            with decode_slot():
+                return draco.decode(data)
+        except CorruptDataError as error:
+            about = f"lod {plan.lod}, cell {plan.cells[number].tolist()}: {error}"
+            raise self._corrupt(position, about) from None
 
-        def decode(position: int, number: int, data: Bytes) -> None:
-            plan, manifest = plans[position], self.stored[position].manifest
-            cell = plan.cells[number]
-            try:
-                with decode_slot():
-                    part = multires.decode_fragment(data, manifest, self.info, plan.lod, cell)
-            except CorruptDataError as error:
-                about = f"lod {plan.lod}, cell {cell.tolist()}: {error}"
-                raise self._corrupt(position, about) from None
-            if is_inside(part[0], wanted.box):
-                parts[position][number] = part
-
-        return decode
+    def _assembled(
+        self, position: int, plan: LodPlan, fragments: list[Raw], wanted: Wanted
+    ) -> Mesh:
+        """The mesh of those fragments that touch the box."""
+        manifest, lod = self.stored[position].manifest, plan.lod
+        try:
+            parts = multires.placed(fragments, plan.cells, manifest, self.info, lod)
+        except CorruptDataError as error:
+            raise self._corrupt(position, f"lod {lod}: {error}") from None
+        kept = [part for part in parts if is_inside(part[0], wanted.box)]
+        resolution = multires.resolution_nm(manifest, self.info, lod)
+        return assemble(kept, int(self.ids[position]), lod, resolution)
 
     def _fetch(self, plans: dict[int, LodPlan], take: Take) -> None:
         """Hand all fragments of some plans to `take`, from several threads, in any order."""
@@ -298,7 +311,3 @@ class _Batch:
             for place in (self.values.place(key), self.values.directory.child(str(key))):
                 place.storage.forget(place.key)
         return CorruptDataError(f"{self._where(position)}: {about}")
-
-
-def _slots(plans: dict[int, LodPlan]) -> dict[int, list[Part | None]]:
-    return {position: [None] * len(plan.cells) for position, plan in plans.items()}

@@ -9,14 +9,16 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from xprecomputed.mesh.mesh import Mesh
+from xprecomputed.mesh.mesh import Mesh, check_count
 
-__all__ = ["Nm", "Part", "Wanted", "assemble", "is_inside", "touches"]
+__all__ = ["Nm", "Part", "Raw", "Wanted", "assemble", "is_inside", "touches"]
 
 #: A box in nm: lowest and highest corner, shape (2, 3), x, y, z; infinite where it is not cut.
 Nm = NDArray[np.float64]
 #: A fragment: vertices in nm, float32 (N, 3), and faces, uint32 (M, 3).
 Part = tuple[NDArray[np.float32], NDArray[np.uint32]]
+#: A fragment as decoded: positions in its cell, (N, 3), and faces, uint32 (M, 3).
+Raw = tuple[NDArray[Any], NDArray[np.uint32]]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -63,8 +65,13 @@ def assemble(
     resolution_nm: float | None = None,
 ) -> Mesh:
     """One mesh of those of its fragments that were read."""
-    meshes = [
-        Mesh(vertices, faces, segment_id, lod, resolution_nm)
-        for vertices, faces in (part for part in parts if part is not None)
-    ]
-    return Mesh.fuse(meshes) if meshes else Mesh.empty(segment_id, lod, resolution_nm)
+    kept = [part for part in parts if part is not None]
+    if not kept:
+        return Mesh.empty(segment_id, lod, resolution_nm)
+    counts = np.array([len(vertices) for vertices, _ in kept])
+    check_count(int(counts.sum()))
+    vertices = np.concatenate([each for each, _ in kept])
+    faces = np.concatenate([each for _, each in kept], dtype=np.uint32)
+    before = (np.cumsum(counts) - counts).astype(np.uint32)
+    faces += np.repeat(before, [len(each) for _, each in kept])[:, None]
+    return Mesh(vertices, faces, segment_id, lod, resolution_nm)
