@@ -1,6 +1,8 @@
 """From a volume to its meshes and skeletons: stores, accessors, and folders alone."""
 
 import pickle
+import subprocess
+import sys
 
 import numpy as np
 import osteoid
@@ -80,14 +82,68 @@ def test_folders_are_named_instead_of_those_of_info(filled):
     assert tree.precomputed.skeleton.ids().tolist() == [8]
 
 
-def test_what_was_named_is_remembered_with_what_was_given(filled):
+def test_folders_travel_with_the_array_and_not_with_the_url(filled):
+    for number, folder in ((8, "a"), (9, "b")):
+        xp.create_skeleton(f"{filled}/{folder}").put(bone(number))
+    a = xr.open_dataset(filled, engine="precomputed", skeleton_dir="a")
+    b = xr.open_dataset(filled, engine="precomputed", skeleton_dir="b")
+    plain = xr.open_dataset(filled, engine="precomputed")
+    expected = ((a, 8), (b, 9), (plain, 7))
+    for ds, number in expected:
+        assert ds.precomputed.skeleton.ids().tolist() == [number]
+        array = (ds["segmentation"].isel(x=slice(1, None, 2)) * 2).rename("other")
+        assert array.precomputed.skeleton.ids().tolist() == [number]
+    code = (
+        "import xprecomputed, pickle, sys; "
+        "print(pickle.load(sys.stdin.buffer).precomputed.skeleton.url)"
+    )
+    array = xr.DataArray([1], dims="x", attrs=a["segmentation"].attrs)
+    if filled.startswith("/"):
+        found = subprocess.run(
+            [sys.executable, "-c", code],
+            input=pickle.dumps(array),
+            capture_output=True,
+            check=True,
+        )
+        assert found.stdout.decode().strip().endswith("/a")
+    both = xr.Dataset({"a": a["segmentation"], "b": b["segmentation"]})
+    with pytest.raises(xp.SourceError, match="with different folders"):
+        both.precomputed.store
+
+
+def test_an_info_that_was_given_is_remembered(filled):
     info = xp.open_store(filled).info.to_json() | {"extra": 1}
     given = xp.open_store(filled, info=info)
-    xp.open_store(given, mesh_dir="elsewhere")
+    assert xp.open_store(given, mesh_dir="elsewhere").mesh_dir == "elsewhere"
     assert opening.reopen(given.url).info.extra == {"extra": 1}
-    assert opening.reopen(given.url).mesh_dir == "elsewhere"
-    xp.open_store(filled, mesh_dir="mesh")
-    assert opening.reopen(given.url).info.extra == {}
+    assert opening.reopen(given.url).mesh_dir is None
+
+
+@pytest.mark.parametrize("folder", ["", 5, "http://x/y", "memory://q"])
+def test_folders_are_named_relative_to_the_volume(filled, folder):
+    with pytest.raises(xp.InvalidURLError, match="expected a path relative to the volume"):
+        xp.open_store(filled, mesh_dir=folder)
+    with pytest.raises(xp.InvalidURLError, match="expected a folder below"):
+        xp.create_skeleton(xp.open_store(filled), folder)
+
+
+@pytest.mark.parametrize("folder", ["..", ".", "a/../..", "/a"])
+def test_folders_are_made_below_the_volume(filled, folder):
+    with pytest.raises(xp.InvalidURLError, match="expected a folder below"):
+        xp.create_mesh(xp.open_store(filled), folder, mode="w")
+
+
+def test_folders_are_made_where_nothing_else_is(filled):
+    store = xp.open_store(filled)
+    with pytest.raises(xp.LayoutError, match="the volume has scale '16_16_40' there"):
+        xp.create_mesh(store, "16_16_40", mode="w")
+    with pytest.raises(xp.LayoutError, match="the volume has its skeletons there"):
+        xp.create_mesh(store, "./skeletons/", mode="w")
+    with pytest.raises(xp.LayerExistsError, match="info names 'mesh' as its mesh; mode='w'"):
+        xp.create_mesh(store, "finer")
+    assert xp.create_mesh(store, "finer", mode="w").ids().tolist() == []
+    assert xp.open_store(filled).info.mesh == "finer"
+    assert xp.open_mesh(f"{filled}/mesh").exists(7)
 
 
 @pytest.mark.parametrize("folder", ["/etc", "a\\b", "../" * 40 + "etc"])

@@ -208,7 +208,12 @@ def _mip_of_group(group: str | None, mip: Mip) -> Mip:
 
 
 def _attrs(store: PrecomputedStore) -> dict[str, str]:
-    return {"precomputed_source": store.url, "layer_type": store.info.type}
+    attrs = {"precomputed_source": store.url, "layer_type": store.info.type}
+    folders = {
+        "precomputed_mesh_dir": store.mesh_dir,
+        "precomputed_skeleton_dir": store.skeleton_dir,
+    }
+    return attrs | {name: folder for name, folder in folders.items() if folder is not None}
 
 
 def _open_mip(

@@ -8,10 +8,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from tests.memory import peak_bytes
 from tests.mesh.shapes import sphere, triangles
 from xprecomputed import CorruptDataError, MissingDependencyError
 from xprecomputed.codecs import draco
-from xprecomputed.codecs._draco_header import read_header
+from xprecomputed.codecs._draco_header import read_header, working_bytes
+from xprecomputed.codecs._draco_layout import index_bytes
 
 #: A square of two triangles in edgebreaker's standard form, as DracoPy 1.7 and 2.2 write it.
 SQUARE = bytes.fromhex(
@@ -157,6 +159,117 @@ def test_vertices_without_a_face():
     many = b"DRACO\2\2\1\0\0\0" + varint(1) + varint(1024 * 500 + 1) + b"\0"
     with pytest.raises(CorruptDataError, match="and 512000 vertices can be valid"):
         read_header(many + bytes(500 - len(many)))
+
+
+def sequential(points, components, attributes=1, values=b""):
+    """A face, and so many points whose attributes are floats."""
+    head = b"DRACO\2\2\1\0\0\0" + varint(1) + varint(points) + b"\1"
+    width = index_bytes(points)
+    head += bytes(3 * (width or 1)) + b"\1" + varint(attributes)
+    for number in range(attributes):
+        head += bytes([4 if number else 0, 9, components, 0]) + varint(number)
+    return head + bytes(attributes) + values
+
+
+def test_points_are_counted_with_all_that_they_claim():
+    assert working_bytes(sequential(300, 3)) == 128 + 300 * (3 * 12 + 4)
+    assert working_bytes(sequential(300, 255, 7)) == 128 + 300 * 7 * (255 * 12 + 4)
+    rest = bytes(5000)
+    assert working_bytes(sequential(100_000, 2, values=rest)) == 128 + 100_000 * 28  # varints
+    assert working_bytes(sequential(5_000_000, 1, values=rest)) == 128 + 5_000_000 * 16
+    assert working_bytes(SQUARE) == 2 * 128 + 4 * 40
+    before = SQUARE.index(bytes.fromhex("01ff0000010006"))
+    seams = SQUARE[:14] + b"\1" + SQUARE[15:before] + bytes.fromhex("ff0111") + SQUARE[before:]
+    assert working_bytes(seams) == 2 * 128 + 6 * 40  # each corner may be a point
+    endless = sequential(100_000, 2)[:17] + b"\xff" * 5000
+    for data in (sequential(300, 3)[:-1], endless, SQUARE[:28]):
+        with pytest.raises(CorruptDataError, match="which ends too early"):
+            working_bytes(data)
+
+
+@pytest.mark.parametrize("level", range(0, 11, 2))
+@pytest.mark.parametrize("shape", ["ball", "soup", "holes"])
+@pytest.mark.parametrize(
+    ("options", "each"),
+    [
+        ({}, 40),
+        ({"preserve_order": True}, 40),
+        ({"create_metadata": True}, 40),
+        ({"colors": 3}, 40 + 3 * 9 + 4),
+    ],
+)
+def test_attributes_are_found_behind_any_connectivity(shape, level, options, each, rng):
+    points, faces = ball(30)
+    if shape == "soup":
+        faces = rng.permuted(faces, axis=0)
+        faces = faces[(faces != np.roll(faces, 1, axis=1)).all(axis=1)]
+    if shape == "holes":
+        faces = faces[rng.random(len(faces)) < 0.7]
+    if "colors" in options:
+        options = {"colors": rng.integers(0, 255, (len(points), 3)).astype(np.uint8)}
+    data = bytes(DracoPy.encode(points, faces, compression_level=level, **options))
+    claimed, header = working_bytes(data), read_header(data)
+    if claimed is None:  # symbols by their lengths, of few: seen of soups alone
+        assert shape == "soup"
+        assert draco.decode(data)[1].shape == faces.shape
+        return
+    count, rest = divmod(claimed - 128 * header.faces, each)
+    assert rest == 0
+    assert count >= len(DracoPy.decode(data).points)
+
+
+def test_symbols_by_their_lengths_are_decoded_elsewhere(monkeypatch):
+    points, faces = ball()
+    data = draco.encode(points, faces)
+    right = draco.decode(data)
+    monkeypatch.setattr(draco, "working_bytes", lambda data: None)
+    monkeypatch.setattr(DracoPy, "decode", None)
+    for found, expected in zip(draco.decode(data), right, strict=True):
+        np.testing.assert_array_equal(found, expected)
+        assert found.dtype == expected.dtype
+    assert found.flags.writeable
+
+
+def test_forms_that_cannot_be_stepped_over():
+    known = SQUARE.index(bytes.fromhex("00011fff"))
+    assert working_bytes(SQUARE[:11] + b"\1" + SQUARE[12:]) is None  # predictive
+    tagged = SQUARE[:11] + b"\2" + SQUARE[12:known] + bytes.fromhex("00 ff0111 02 00")
+    assert working_bytes(tagged + bytes(20)) is None
+    coded = b"DRACO\2\2\1\0\0\0" + varint(1) + varint(3) + b"\0"
+    assert working_bytes(coded + b"\0" + bytes(50)) is None
+    frequencies = varint(70) + bytes([63 << 2 | 3, 1, 5, 2, 5, 5, 3, 3, 3, 0])
+    raw = b"\1\3" + frequencies + varint(2) + b"xx"
+    claim = b"\1\1\0\6\3\0\0\1"
+    assert working_bytes(coded + raw + claim) == 128 + 3 * 40
+
+
+@pytest.mark.parametrize("components", [3, 255])
+def test_a_few_bytes_take_no_gigabytes(components):
+    """Below the bound they are decoded here; above it elsewhere, as little as that may take."""
+    warm_up = "from xprecomputed.codecs import draco; import sys, DracoPy; data = b''"
+    code = """
+data = sys.stdin.buffer.read()
+try:
+    draco.decode(data)
+except ValueError as error:
+    assert "not draco encoded" in str(error) or "bad_alloc" in str(error), error
+else:
+    raise AssertionError
+"""
+    each = components * 12 + 4
+    for points in (draco.HERE_BYTES // each - 9, draco.HERE_BYTES // each + 9, 5_000_000):
+        data = sequential(points, components, values=bytes(8000))
+        assert read_header(data).points == points
+        assert peak_bytes(warm_up, code, stdin=data) < draco.HERE_BYTES
+
+
+def test_a_large_mesh_is_decoded_elsewhere(monkeypatch):
+    points = np.arange(1 << 20, dtype=np.float32).reshape(-1, 1) + np.zeros(3, np.float32)
+    data = sequential(1 << 20, 3, values=points.tobytes())
+    monkeypatch.setattr(draco, "HERE_BYTES", 1 << 20)
+    positions, faces = draco.decode(data)
+    np.testing.assert_array_equal(positions, points)
+    assert (positions.dtype, faces.tolist()) == (np.float32, [[0, 0, 0]])
 
 
 def test_metadata_cannot_be_endless():

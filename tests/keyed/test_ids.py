@@ -70,3 +70,9 @@ def test_segments_that_are_missing():
     assert caught.value.segment_ids == tuple(range(20))
     again = pickle.loads(pickle.dumps(caught.value))
     assert (str(again), again.segment_ids) == (str(caught.value), caught.value.segment_ids)
+
+
+@pytest.mark.parametrize("ids", [b"7", bytearray(b"7"), np.ma.array([7, 8], mask=[True, False])])
+def test_what_only_looks_like_integers(ids):
+    with pytest.raises(TypeError, match="segment ids of type .*: expected integers"):
+        as_ids(ids)

@@ -15,7 +15,7 @@ import pytest
 from tests.keyed.places import folder_of
 from xprecomputed import CorruptDataError, InvalidInfoError, NotFoundError, OutOfBoundsError, trace
 from xprecomputed.errors import LayoutError, StorageError
-from xprecomputed.keyed import SpatialIndex, spatial_index
+from xprecomputed.keyed import SpatialIndex, cell_files, shapes
 from xprecomputed.keyed.cells import CellGrid, cell_box
 from xprecomputed.metadata import SpatialIndexInfo
 from xprecomputed.storage import Storage, locate_url
@@ -191,11 +191,11 @@ def test_boxes_are_joined_over_files(tmp_path):
 def test_only_the_cells_that_a_box_touches_are_read(tmp_path):
     index = stored(tmp_path)
     for box, requests in [
-        ({"x": (-50, 50), "y": (0, 200), "z": (40, 340)}, 1),
-        ({"x": (-50, 50.5), "y": (0, 200), "z": (40, 340)}, 2),
+        ({"x": (-50, 49.9), "y": (0, 199), "z": (40, 339)}, 1),
+        ({"x": (-50, 50), "y": (0, 199), "z": (40, 339)}, 2),  # where a vertex at 50 is
         ({"x": (50, 50), "y": (0, 0), "z": (639, 639)}, 1),
-        ({"x": (250, 999)}, 0),
-        ({"x": (-999, -50)}, 0),
+        ({"x": (250, 999)}, 4),  # in the outermost is what lies outside
+        ({"x": (-999, -51)}, 4),
         ({}, 3 * 2 * 2),
     ]:
         with trace() as traced:
@@ -251,7 +251,7 @@ def test_files_are_checked(tmp_path, data, error, match):
 
 
 def test_a_file_that_is_too_long(tmp_path, monkeypatch):
-    monkeypatch.setattr(spatial_index, "MAX_FILE_BYTES", 1000)
+    monkeypatch.setattr(cell_files, "MAX_FILE_BYTES", 1000)
     index = stored(tmp_path)
     name = next(tmp_path.iterdir())
     name.rename(f"{name}.gz")
@@ -313,6 +313,43 @@ def test_absurd_numbers_of_cells(tmp_path):
     many = index_at(tmp_path, ((0, 0, 0), (1e6, 1e6, 1e6)), replace(info, chunk_size=(1, 1, 1)))
     with pytest.raises(OutOfBoundsError, match=r"touches 10{18} cells .*; ask for a smaller one"):
         many.ids_in({})
+    for change in (many.create, lambda: many.update({7: [[1, 1, 1]]})):
+        with pytest.raises(InvalidInfoError, match=r"makes 10{18} cells, and as many files"):
+            change()
+    assert many.ids_in({"x": (3, 4), "y": (3, 4), "z": (3, 4)}, missing="skip").tolist() == []
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(
+    ("info", "high", "match"),
+    [
+        ({"chunk_size": (5e-324, 1, 1)}, 9e3, r"chunk_size .*: \[inf, .* cells between"),
+        ({"chunk_size": (10**400, 1, 1)}, 9, "chunk_size .*: a number that no float has"),
+        ({}, 10**400, "bounds of the volume: a number that no float has"),
+        ({}, 4096e300, "cells between"),
+        ({}, np.inf, "cells between"),
+        ({}, 0, "no cells between .*; expected bounds with an extent"),
+        ({"chunk_size": (1e30,) * 3}, 1e30, "the name of a file would be '0-10{3}"),
+        ({"chunk_size": (0.3, 1, 1)}, 9, "the name of a file would be '0-0_0-1_0-1.spatial'"),
+        ({"chunk_size": (0.6, 1, 1)}, 1.8, "the name of a file would be '0-1_0-1_0-1.spatial'"),
+        ({"resolution": (1, 1e-05, 1)}, 9, r"resolution \[1, 1e-05, 1\]: 1e-05 has no decimals"),
+    ],
+)  # fmt: skip
+def test_hostile_numbers(tmp_path, info, high, match):
+    info = SpatialIndexInfo(**{"resolution": (1, 1, 1), "chunk_size": (1, 1, 1)} | info)
+    index = index_at(tmp_path, ((0, 0, 0), (high, 9, 9)), info)
+    for call in (lambda: index.ids_in({}), index.create, lambda: index.update({7: [[1, 1, 1]]})):
+        with pytest.raises(InvalidInfoError, match=match):
+            call()
+
+
+@pytest.mark.parametrize("size", [1e10, 1e20, 1e308])
+def test_a_cell_may_be_larger_than_the_volume_by_any_factor(tmp_path, size):
+    info = SpatialIndexInfo(resolution=(4, 4, 40), chunk_size=(size,) * 3)
+    index = index_at(tmp_path, ((0, 0, 0), (4096, 4096, 4096)), info)
+    index.update({7: [[5, 5, 5]]})
+    assert [path.name for path in tmp_path.iterdir()] == ["0-4096_0-4096_0-4096.spatial"]
+    assert index.ids_in({"x": (0, 9)}).tolist() == [7]
 
 
 class Unlisted(Storage):
@@ -341,17 +378,17 @@ def test_without_bounds_the_files_are_listed(tmp_path):
 def test_updates(tmp_path, kind):
     index = pickle.loads(pickle.dumps(index_at(folder_of(kind, tmp_path))))
     index.update({7: [[-50, 0, 40], [49, 0, 40], [50.5, 199, 340]], 8: [[60, 1, 41]]})
-    assert len(index._listed()) == 12
+    assert len(index._files.listed()) == 12
     assert index.ids_in({"x": (-50, 20)}).tolist() == [7]
     assert index.ids_in({"x": (50, 60)}).tolist() == [7, 8]
     assert index.boxes()[7].tolist() == [[-50, 0, 40], [51, 199, 340]]
-    assert index._read("-50-50_0-200_40-340.spatial").corners.tolist() == [
+    assert index._files.read("-50-50_0-200_40-340.spatial").corners.tolist() == [
         [[-50, 0, 40], [49, 0, 40]]
     ]
     index.update({7: [[249, 299, 639]], 9: [[1e6, -1e6, 50]]})  # which lies outside
     assert index.ids_in({"x": (-50, 150)}).tolist() == [8]
     assert index.ids_in({"x": (200, 250), "y": (290, 300)}).tolist() == [7]
-    assert index._read("150-250_0-200_40-340.spatial").ids.tolist() == [9]
+    assert index._files.read("150-250_0-200_40-340.spatial").ids.tolist() == [9]
     assert index.boxes()[9].tolist() == [[1e6, -1e6, 50]] * 2
     index.update({7: np.zeros((0, 3)), 8: []})
     assert index.ids_in({"x": (-50, 250)}).tolist() == []
@@ -391,7 +428,7 @@ def test_a_file_that_others_lack_is_not_begun(tmp_path):
     index = index_at(tmp_path)
     index.update({7: [[0, 0, 50]]})
     (tmp_path / "150-250_0-200_40-340.spatial").unlink()
-    with pytest.raises(NotFoundError, match=r"/150-250_0-200_40-340.spatial: .* create\(\) makes"):
+    with pytest.raises(NotFoundError, match=r"/150-250_0-200_40-340.spatial: .* create\(\) of the"):
         index.update({7: [[200, 0, 50]]})
     assert index.ids_in({"x": (-50, 50)}).tolist() == [7]
     index.create()
@@ -406,7 +443,7 @@ def test_without_bounds_the_grid_is_that_of_the_files(tmp_path):
     index_at(tmp_path).create()
     index.update({7: [[0, 0, 50], [240, 0, 50]]})
     assert index_at(tmp_path).ids_in({"x": (200, 240)}).tolist() == [7]
-    assert len(index._listed()) == 12
+    assert len(index._files.listed()) == 12
     (tmp_path / "0-100_0-100_0-100.spatial").write_text("{}")
     with pytest.raises(CorruptDataError, match="are not the cells of one grid"):
         index.update({7: [[0, 0, 50]]})
@@ -414,12 +451,216 @@ def test_without_bounds_the_grid_is_that_of_the_files(tmp_path):
 
 def test_points_are_checked_before_anything_is_written(tmp_path):
     index = index_at(tmp_path)
-    for points in ([[1, 2]], [1, 2, 3], [[1, 2, np.nan]]):
+    for points in ([[1, 2]], [1, 2, 3], [[1, 2, np.nan]], ((0, 0, 0), (1, 1, 1))):
         with pytest.raises(ValueError, match=r"points of segment 8: shape .*, expected \(N, 3\)"):
             index.update({7: [[0, 0, 50]], 8: points})
+    for joins in ([0, 1], [[0, 1, 1, 0]], [[0, 2]], [[-1, 0]], [[0, 1.0]], [[False, True]]):
+        with pytest.raises(ValueError, match=r"joins of segment 8: shape .*, expected \(M, 2\) or"):
+            index.update({7: [[0, 0, 50]], 8: ([[0, 0, 50], [9, 9, 50]], joins)})
     with pytest.raises(ValueError, match="segment id -1"):
         index.remove([-1])
     assert not list(tmp_path.iterdir())
+
+
+# ---- what lies between vertices, or outside
+
+
+CUBE = SpatialIndexInfo(resolution=(4, 4, 4), chunk_size=(1024, 1024, 1024))
+AROUND = ((0, 0, 0), (4096, 4096, 4096))
+
+
+@pytest.mark.parametrize("bounds", [AROUND, None])
+def test_a_triangle_is_found_in_its_middle(tmp_path, bounds):
+    points = [[10, 10, 10], [4010, 10, 10], [10, 4010, 10]]
+    index_at(tmp_path, AROUND, CUBE).update({7: (points, [[0, 1, 2]]), 8: points})
+    index = index_at(tmp_path, bounds, CUBE)
+    assert index.ids_in({"x": (1300, 1400), "y": (1300, 1400), "z": (0, 20)}).tolist() == [7]
+    assert index.ids_in({"x": (3500, 4000), "y": (3500, 4000)}).tolist() == []
+    assert index.ids_in({"z": (1100, 4000)}).tolist() == []
+    assert index.boxes()[7].tolist() == [[10, 10, 10], [4010, 4010, 10]]
+
+
+@pytest.mark.parametrize("width", [2, 3])
+def test_every_point_of_an_edge_or_triangle_is_found(rng, width):
+    """Against points sampled on it, beyond the volume too."""
+    grid = CellGrid((-100, 0, 3), (901, 800, 777), (100, 250, 64), 0)
+    for size in (30, 300, 3000):
+        corners = rng.uniform(-300, 1000) + rng.uniform(0, size, (20, width, 3))
+        joins = np.arange(20 * width).reshape(20, width)
+        shape = shapes.Shape(corners.reshape(-1, 3), joins)
+        boxes = shapes.boxes_in_cells(shape, grid)
+        weights = rng.dirichlet(np.ones(width), (20, 500))
+        inside = (weights @ corners).reshape(-1, 3)
+        for point, cell in zip(inside, grid.cells_of(inside).tolist(), strict=True):
+            low, high = boxes[tuple(cell)]
+            assert (low - 1e-6 <= point).all()
+            assert (point <= high + 1e-6).all()
+        for cell, box in boxes.items():  # and what is said lies in the cell
+            begin, end = grid.reach(np.array([cell]))[0]
+            assert (np.ceil(box[0]) >= np.floor(begin)).all()
+            assert (np.floor(box[1]) <= np.ceil(end)).all()
+
+
+def test_edges_within_cells_add_nothing_and_long_ones_only_their_way(monkeypatch):
+    grid = CellGrid((0,) * 3, (1e5,) * 3, (100,) * 3, 0)
+    monkeypatch.setattr(shapes, "MOST_PARTS", 2048)
+    points = np.repeat(np.arange(3000.0)[:, None] % 90, 3, axis=1)
+    inside = shapes.Shape(points, np.stack([np.arange(2999), np.arange(1, 3000)], axis=1))
+    assert list(shapes.boxes_in_cells(inside, grid)) == [(0, 0, 0)]
+    long = shapes.Shape(np.array([[0.0] * 3, [99999.0] * 3]), np.array([[0, 1]]))
+    assert 1000 <= len(shapes.boxes_in_cells(long, grid)) <= 8 * 1024  # of 10**9 in its box
+
+
+def test_edges_through_very_many_cells_are_refused(tmp_path, monkeypatch):
+    monkeypatch.setattr(shapes, "MOST_PARTS", 100)
+    index = index_at(tmp_path, AROUND, replace(CUBE, chunk_size=(64, 64, 64)))
+    with pytest.raises(LayoutError, match="segment 7: edges or faces that reach over more than 10"):
+        index.update({7: ([[0, 0, 0], [4000, 10, 10], [10, 4000, 4000]], [[0, 1, 2]])})
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("bounds", [AROUND, None])
+def test_what_lies_on_the_upper_face_or_outside_is_found(tmp_path, bounds):
+    index_at(tmp_path, AROUND, CUBE).create()
+    index = index_at(tmp_path, bounds, CUBE)
+    index.update({7: [[4096, 5, 5]], 8: [[9000, 5, 5]], 9: [[-500, 5, 5]], 10: [[1024, 5, 5]]})
+    assert index.ids_in({"x": (4096, 4200)}).tolist() == [7]
+    assert index.ids_in({"x": (8000, 9500)}).tolist() == [8]
+    assert index.ids_in({"x": (-1000, -400)}).tolist() == [9]
+    assert index.ids_in({"x": (0, 1024)}).tolist() == [10]
+    assert index.ids_in({"x": (-1e308, 1e308)}).tolist() == [7, 8, 9, 10]
+
+
+# ---- interruptions and others
+
+
+def test_between_index_and_values_both_are_said(tmp_path):
+    index = index_at(tmp_path)
+    index.update({7: [[0, 0, 50]], 8: [[0, 0, 50]]})
+    with pytest.raises(KeyError, match="broken off"), index.replacing({7: [[240, 0, 50]]}):
+        raise KeyError("broken off")
+    assert index.ids_in({"x": (-50, 20)}).tolist() == [7, 8]
+    assert index.ids_in({"x": (220, 250)}).tolist() == [7]
+    with index.replacing({7: [[49, 0, 50]]}):
+        assert index.boxes({"x": (0, 49)})[7].tolist() == [[0, 0, 50], [49, 0, 50]]
+    assert index.boxes()[7].tolist() == [[49, 0, 50]] * 2
+    assert index.ids_in({"x": (-50, 20)}).tolist() == [8]
+    assert index.ids_in({"x": (220, 250)}).tolist() == []
+
+
+def test_what_others_said_of_a_segment_meanwhile_is_not_trimmed(tmp_path):
+    index = index_at(tmp_path)
+    index.update({7: [[0, 0, 50]]})
+    with index.replacing({7: [[240, 0, 50]]}):
+        index.update({7: [[-20, 0, 50]]})
+    assert index.ids_in({"x": (-30, -10)}).tolist() == [7]
+    with index.replacing({7: [[10, 0, 50]]}):
+        index.update({7: [[20, 0, 50]]})
+    assert index.boxes()[7].tolist() == [[10, 0, 50], [20, 0, 50]]
+
+
+def test_nothing_to_change_asks_for_nothing(tmp_path):
+    index = index_at(tmp_path)
+    index.create()
+    with trace() as traced:
+        index.update({})
+        index.remove([])
+    assert traced.requests == 0
+
+
+def test_what_is_new_is_written_once(tmp_path):
+    index = index_at(tmp_path)
+    index.create()
+    with index.replacing({7: [[0, 0, 50]]}):
+        before = {path.name: path.stat().st_ino for path in tmp_path.iterdir()}
+    assert before == {path.name: path.stat().st_ino for path in tmp_path.iterdir()}
+
+
+@pytest.mark.parametrize("kind", ["memory", "disk"])
+def test_several_first_writers_lose_nothing(tmp_path, kind):
+    index, failed = index_at(folder_of(kind, tmp_path)), []
+    start = threading.Barrier(8)
+
+    def put(key):
+        start.wait()
+        try:
+            index.update({key: [[0, 0, 50], [240, 290, 600]]})
+        except Exception as error:
+            failed.append(error)
+
+    threads = [threading.Thread(target=put, args=(key,)) for key in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert failed == []
+    assert index.ids_in({"x": (-50, 20)}).tolist() == list(range(8))
+    assert len(index._files.listed()) == 12
+
+
+def test_an_index_in_the_making_is_completed_but_no_lost_file_is_made(tmp_path, monkeypatch):
+    index, last = index_at(tmp_path), "150-250_200-300_340-640.spatial"
+    made = []
+
+    def broken(files, name):
+        made.append(name)
+        if len(made) == 8:
+            raise StorageError("broken off")
+        make(files, name)
+
+    make = cell_files.CellFiles.make
+    with monkeypatch.context() as patch:
+        patch.setattr(cell_files.CellFiles, "make", broken)
+        with pytest.raises(StorageError, match="broken off"):
+            index.update({7: [[0, 0, 50]]})
+    assert last not in made
+    index.update({7: [[0, 0, 50], [240, 290, 600]]})
+    assert len(index._files.listed()) == 12
+    (tmp_path / last).unlink()
+    with pytest.raises(NotFoundError, match=f"/{last}: the spatial index has no file of this cell"):
+        index.update({8: [[0, 0, 50]]})
+    assert index.ids_in({"x": (0, 50)}, missing="skip").tolist() == [7]
+    index.create()
+    index.update({8: [[0, 0, 50]]})
+    assert index.ids_in({}).tolist() == [7, 8]
+
+
+def test_the_last_file_is_made_when_all_others_are_there(tmp_path, monkeypatch):
+    index, made, make = index_at(tmp_path), [], cell_files.CellFiles.make
+    others = threading.Semaphore(0)
+
+    def slow(files, name):
+        if name == "-50-50_0-200_40-340.spatial":  # the first waits for all that do not wait for it
+            for _ in range(10):
+                others.acquire(timeout=5)
+        make(files, name)
+        made.append(name)
+        others.release()
+
+    monkeypatch.setattr(cell_files.CellFiles, "make", slow)
+    index.create()
+    assert made[-1] == "150-250_200-300_340-640.spatial"
+    assert len(made) == 12
+
+
+def test_create_replaces_nothing_that_others_made_meanwhile(tmp_path, monkeypatch):
+    index = index_at(tmp_path)
+    index.update({7: [[0, 0, 50], [240, 290, 600]]})
+    monkeypatch.setattr(cell_files.CellFiles, "listed", lambda _: {})
+    index.create()
+    assert index.ids_in({"x": (0, 20)}).tolist() == [7]
+    assert index.ids_in({"x": (220, 250)}).tolist() == [7]
+
+
+def test_without_bounds_no_file_is_begun_that_others_lack(tmp_path):
+    index_at(tmp_path).update({7: [[200, 0, 50]]})
+    (tmp_path / "150-250_0-200_40-340.spatial").unlink()
+    index = index_at(tmp_path, None)
+    with pytest.raises(NotFoundError, match=r"/150-250_0-200_40-340.spatial: .* create\(\) of the"):
+        index.update({8: [[200, 0, 50]]})
+    index.update({8: [[0, 0, 50]]})
+    with pytest.raises(NotFoundError, match=r"150-250_0-200_40-340"):
+        index_at(tmp_path).ids_in({"x": (200, 210)})
 
 
 def test_tokens_say_which_index_it_is(tmp_path):

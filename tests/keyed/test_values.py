@@ -31,7 +31,7 @@ from xprecomputed import (
     set_options,
     trace,
 )
-from xprecomputed.keyed import KeyedValues, Value, read_json, read_object
+from xprecomputed.keyed import KeyedValues, Value, read_info, read_object
 from xprecomputed.storage import locate_url, repacking
 from xprecomputed.storage.base import Storage
 
@@ -379,24 +379,31 @@ def test_places():
 def test_whole_objects(tmp_path):
     place = locate_url(str(tmp_path))
     assert read_object(place.child("a"), 10) is None
-    assert read_json(place.child("a"), 10) is None
     (tmp_path / "a").write_bytes(b'{"a": 1}')
     (tmp_path / "b.gz").write_bytes(gzip.compress(b'{"a": 1}'))
     (tmp_path / "c").write_bytes(gzip.compress(b'{"a": 1}'))  # a header was lost
     for name in "abc":
-        assert read_json(place.child(name), 8) == {"a": 1}
+        assert read_object(place.child(name), 8) == b'{"a": 1}'
     with pytest.raises(CorruptDataError, match="b: gzip data that holds more than the 7 bytes"):
-        read_json(place.child("b"), 7)
-    with pytest.raises(InvalidInfoError, match=r"c: not JSON: .*the bytes are gzip"):
-        read_json(place.child("c"), 7)
+        read_object(place.child("b"), 7)
     (tmp_path / "f").write_bytes(b"\x1f\x8b\x08\0 a count of vertices, not gzip")
     assert read_object(place.child("f"), 100)[4:] == b" a count of vertices, not gzip"
     (tmp_path / "d").write_bytes(b"x" * 6000)
     with pytest.raises(CorruptDataError, match=r"d: 6000 bytes, at most \d+ can be valid"):
         read_object(place.child("d"), 100)
-    (tmp_path / "e").write_bytes(b"{")
-    with pytest.raises(InvalidInfoError, match="e: not JSON"):
-        read_json(place.child("e"), 100)
+
+
+def test_an_info_is_there_or_not_or_no_json(tmp_path):
+    place = locate_url(str(tmp_path))
+    assert read_info(place, lambda document, where: (document, where)) is None
+    (tmp_path / "info").write_bytes(b"null")  # which is not nothing
+    found = read_info(place, lambda document, where: (document, where))
+    assert found == (None, f"file://{tmp_path}/info")
+    (tmp_path / "info").write_bytes(gzip.compress(b"[1]"))
+    assert read_info(place, lambda document, where: document) == [1]
+    (tmp_path / "info").write_bytes(b"{")
+    with pytest.raises(InvalidInfoError, match="info: not JSON"):
+        read_info(place, lambda document, where: document)
 
 
 def test_memory_stays_bounded(tmp_path, rng):
@@ -419,3 +426,12 @@ def test_not_found_is_no_error_of_listing(tmp_path):
     assert values_at(str(tmp_path / "nothing"), spec()).ids().tolist() == []
     assert values_at(str(tmp_path / "nothing")).exists(ids_of(1)).tolist() == [False]
     assert issubclass(NotFoundError, FileNotFoundError)
+
+
+def test_whether_something_exists_is_asked_of_the_store(tmp_path):
+    sharding = spec(minishard=1, shard=0)
+    values_at(str(tmp_path), sharding).put({7: Value(b"seven"), 8: Value(b"eight")})
+    values = KeyedValues(far(str(tmp_path)), sharding)
+    assert values.exists(np.array([7, 9], np.uint64)).tolist() == [True, False]
+    (tmp_path / "0.shard").unlink()  # by somebody else
+    assert values.exists(np.array([7, 9], np.uint64)).tolist() == [False, False]

@@ -11,7 +11,7 @@ from tests.mesh.checker import check, check_fragment
 from tests.mesh.shapes import area, bumpy, is_watertight, matched, nearest, sphere, volume
 from xprecomputed.mesh import encoding
 from xprecomputed.mesh.encoding import count_lods, encode_mesh
-from xprecomputed.mesh.octree import weld
+from xprecomputed.mesh.octree import spread, weld
 from xprecomputed.metadata import MULTIRES, MeshInfo, Transform
 
 VOXELS = Transform((16, 0, 0, 0, 0, 16, 0, 0, 0, 0, 40, 0))
@@ -163,10 +163,66 @@ def test_the_number_of_levels_follows_from_the_triangles(monkeypatch):
 
 def test_many_triangles_in_one_place_have_no_end_of_levels(monkeypatch):
     monkeypatch.setattr(encoding, "USUAL_TRIANGLES", 10)
-    vertices = np.concatenate([HALF[0], HALF[0] * 0 + [[1e6, 0, 0]]]).astype(np.float64)
-    faces = np.concatenate([np.tile([[0, 1, 2]], (100, 1)), [[0, 1, 3]]])
+    vertices = np.concatenate([HALF[0], HALF[0] + [[1e9, 0, 0]]]).astype(np.float64)
+    faces = np.concatenate([np.tile([[0, 1, 2]], (100, 1)), [[3, 4, 5]]])
     assert count_lods(vertices, faces) == encoding.MOST_LODS
     assert count_lods(vertices * 0, faces) == encoding.MOST_LODS
+
+
+@pytest.mark.parametrize("tip", [(3e6, 0, 0), (3e6, 3e6, 0)])
+def test_a_large_triangle_among_small_ones_is_not_cut_without_end(monkeypatch, tip):
+    """A ball and a triangle 3,000 radii long: cells for the ball would cut that to pieces."""
+    monkeypatch.setattr(encoding, "USUAL_TRIANGLES", 200)
+    ball, faces = sphere(24, radius=1000)
+    vertices = np.concatenate([ball, [[0, 0, 0], tip, [0, 3e6, 0]]])
+    triangles = np.concatenate([faces, len(ball) + np.array([[0, 1, 2]])])
+    lods = count_lods(vertices, triangles)
+    assert 1 < lods < 8  # the ball alone would have cells of a tenth of its radius
+    checked, _ = decoded([(vertices, triangles)], about(transform=Transform()))
+    assert sum(map(len, checked.cells)) < 2 * len(triangles)
+    assert sum(len(each[1]) for each in checked.fragments[0]) < 2 * len(triangles)
+
+
+def test_what_cannot_be_made_coarser_has_no_further_levels(monkeypatch):
+    monkeypatch.setattr(encoding, "USUAL_TRIANGLES", 200)
+    monkeypatch.setattr(encoding, "USUAL_PIECES", 9)
+    vertices, faces = bumpy(30)
+    apart = vertices[faces]
+    apart += 1e-3 * (apart - apart.mean(axis=1, keepdims=True))  # all borders, which are kept
+    loose = apart.reshape(-1, 3), np.arange(faces.size).reshape(-1, 3)
+    cells = 2 ** (count_lods(*loose) - 1)
+    assert cells > 2
+    checked, _ = decoded([loose], about(transform=Transform()))
+    assert len(checked.scales) == 1
+    assert np.array(checked.cells[0]).max() == cells - 1
+    checked, _ = decoded([loose], about(transform=Transform()), num_lods=2)
+    assert len(checked.scales) == 2
+
+
+@pytest.mark.parametrize(
+    "options", [{"num_lods": 10}, {"chunk_shape": (8 / 2e4,) * 3}, {"chunk_shape": (0.02,) * 3}]
+)
+def test_cells_that_cut_to_pieces_without_number_are_refused(monkeypatch, options):
+    monkeypatch.setattr(encoding, "cut", lambda *_: 1 / 0)
+    with pytest.raises(ValueError, match="cut 1 triangles to pieces in about .*, at most 65540"):
+        encode_mesh([HALF], about(transform=Transform()), **options)
+
+
+@pytest.mark.parametrize("surface", [HALF, sphere(8, radius=3.0)])
+@pytest.mark.parametrize("shape", [(0.2, 0.2, 0.2), (0.5, 0.1, 2)])
+def test_cutting_adds_up_to_four_triangles_for_each_further_cell(surface, shape):
+    vertices, faces = surface
+    info = about(transform=Transform())
+    checked, _ = decoded([surface], info, chunk_shape=shape, num_lods=1)
+    added = sum(len(one[1]) for one in checked.fragments[0]) - len(faces)
+    cells = sum(spread(vertices / checked.chunk_shape, faces))
+    assert cells < added < 4 * cells
+
+
+@pytest.mark.parametrize("multiplier", [1e50, 1e-50])
+def test_scales_that_float32_does_not_hold_are_refused(multiplier):
+    with pytest.raises(ValueError, match="lod_scales of .*, which float32 does not hold"):
+        encode_mesh([HALF], about(multiplier=multiplier))
 
 
 def test_a_chunk_shape_decides_the_cells_and_the_number_of_levels():

@@ -78,7 +78,8 @@ def test_damaged_manifests(data, message):
 
 @pytest.mark.parametrize(
     "name",
-    ["", ".", "..", "../7", "a/b", "/etc/passwd", "a\\b", "C:\\x", "a\0b", "a\nb", ".lock", "a" * 1001],
+    ["", ".", "..", "../7", "a/b", "/etc/passwd", "a\\b", "C:\\x", "a\0b", "a\nb", ".lock", "a" * 1001,
+     "%2e%2e", "8:0:1%00", "sub%2Fx", "a%5Cb", "%2Elock"],
 )  # fmt: skip
 def test_names_that_lead_elsewhere(name):
     import json
@@ -90,10 +91,26 @@ def test_names_that_lead_elsewhere(name):
         legacy.encode_manifest([name])
 
 
-@pytest.mark.parametrize("name", ["info", "8:0", "0-1_0-1_0-1.spatial"])
+@pytest.mark.parametrize(
+    "name",
+    ["info", "8:0", "0-1_0-1_0-1.spatial", "info.gz", "8:0.gz", "8:0.br", "8:0.zst", "8:0.zstd",
+     "a.spatial.gz", "info.gz.br", "%69nfo", "8%3A0", "info%2Egz"],
+)  # fmt: skip
 def test_names_of_other_documents(name):
     with pytest.raises(CorruptDataError, match="which names another document"):
         legacy.parse_manifest(f'{{"fragments": ["{name}"]}}'.encode(), "7:0")
+
+
+@pytest.mark.parametrize("name", ["100%", "a%20b", "7:0:1.gz", "7:0:0-1_0-1_0-1.br", "%zz"])
+def test_names_of_fragments(name):
+    assert legacy.parse_manifest(f'{{"fragments": ["{name}"]}}'.encode(), "7:0") == (name,)
+
+
+def test_names_that_are_listed_twice():
+    with pytest.raises(CorruptDataError, match="7:0: fragment '7:0:1' is listed twice"):
+        legacy.parse_manifest(b'{"fragments": ["7:0:1", "7:0:2", "7:0:1"]}', "7:0")
+    with pytest.raises(ValueError, match="fragment 'a' is listed twice"):
+        legacy.encode_manifest(["a", "a"])
 
 
 def test_too_many_names(monkeypatch):

@@ -138,6 +138,14 @@ def test_what_cannot_be_made_coarser_stays(monkeypatch):
     assert points is vertices
 
 
+def test_levels_end_where_they_are_not_coarser_if_asked_to(monkeypatch):
+    vertices, faces = bumpy(40)
+    monkeypatch.setattr(lods, "simplify", lambda points, corners, _: (points, corners[:-9]))
+    assert len(make_lods(vertices, faces, 4)) == 4
+    assert len(make_lods(vertices, faces, 4, only_coarser=True)) == 1
+    assert len(make_lods(vertices, faces[:250], 4, only_coarser=True)) == 4
+
+
 def test_the_package_is_named_where_it_lacks(monkeypatch):
     from xprecomputed.codecs import _optional
 

@@ -30,6 +30,10 @@ def test_lods_that_are_not_stored():
     assert Manifest.parse(data).stored_lods == (1,)
 
 
+def test_as_many_lods_as_any_mesh_has():
+    assert Manifest.parse(manifest([([], [])] * 64, scales=[1.0] * 64)).num_lods == 64
+
+
 def test_any_order_of_cells_is_read():  # as Neuroglancer does: only its octree needs the order
     cells = [(1, 0, 0), (0, 0, 0), (0, 0, 2**32 - 1)]
     found = Manifest.parse(manifest([(cells, [1, 2, 3])]))
@@ -57,6 +61,7 @@ def replaced(data, at, code, *values):
         (replaced(EXAMPLE, 24, "I", 0), "of 0 lods in 116 bytes, which have room for 1 to 4"),
         (replaced(EXAMPLE, 24, "I", 5), "of 5 lods in 116 bytes"),
         (replaced(EXAMPLE, 24, "I", 2**32 - 1), "of 4294967295 lods"),
+        (manifest([([], [])] * 65, scales=[1.0] * 65), "of 65 lods, at most 64 are read"),
         # 2**28 fragments are 2**32 bytes: nothing more in 32 bits
         (replaced(EXAMPLE, 60, "2I", 2 + 2**28, 1), "116 bytes, 4294967412 expected"),
         (replaced(EXAMPLE, 60, "2I", 2**32 - 1, 2**32 - 1), "with 8589934590 fragments"),

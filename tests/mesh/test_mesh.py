@@ -52,6 +52,27 @@ def test_what_is_no_mesh_is_refused(vertices, faces, message):
         Mesh(vertices, faces)
 
 
+@pytest.mark.parametrize(
+    ("number", "error", "message"),
+    [
+        (7.9, TypeError, "segment id 7.9 of type float"),
+        ("12", TypeError, "segment id '12' of type str"),
+        (True, TypeError, "segment id True of type bool"),
+        (-1, ValueError, "segment id -1: expected 0 to"),
+        (2**64, ValueError, "segment id 18446744073709551616: expected 0 to"),
+    ],
+)
+def test_segment_ids_are_neither_rounded_nor_converted(number, error, message):
+    with pytest.raises(error, match=message):
+        Mesh(TRIANGLE, [[0, 1, 2]], number)
+
+
+def test_segment_ids_are_plain_integers():
+    mesh = Mesh(TRIANGLE, [[0, 1, 2]], np.uint64(2**64 - 1))
+    assert type(mesh.segment_id) is int
+    assert mesh.segment_id == 2**64 - 1
+
+
 def test_an_empty_one():
     mesh = Mesh.empty(7, 1, 40.0)
     assert (len(mesh.vertices), len(mesh.faces), mesh.segment_id, mesh.lod) == (0, 0, 7, 1)

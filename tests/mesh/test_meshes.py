@@ -299,6 +299,20 @@ def test_an_interrupted_delete_leaves_no_half_of_a_mesh(legacy, monkeypatch):
     assert opened(legacy).get(7, missing="skip") is None
 
 
+def test_fragments_of_others_are_not_deleted(legacy):
+    (legacy / "7:0").write_text('{"fragments": ["8:0:50-100_0-50_0-50", "7:0:0-50_0-50_0-50"]}')
+    assert opened(legacy).delete(7) == 1
+    left = sorted(p.name for p in legacy.iterdir())
+    assert left == ["7:0:50-100_0-50_0-50", "8:0", "8:0:50-100_0-50_0-50", "9:0", "info"]
+    assert len(opened(legacy).get(8).vertices) == 3
+
+
+def test_a_folder_without_info_says_so(legacy):
+    (legacy / "info").unlink()
+    with pytest.raises(SegmentMissingError, match=r"5:0 \(the folder has no info, .*segment 5"):
+        opened(legacy).get(5)
+
+
 def test_what_a_hostile_manifest_names_is_not_deleted(legacy):
     (legacy / "7:0").write_text('{"fragments": ["8:0:50-100_0-50_0-50", "info"]}')
     with pytest.raises(CorruptDataError, match="names another document"):
@@ -399,6 +413,9 @@ def test_save_into_a_file(three, tmp_path):
     assert (tmp_path / "8.precomputed").read_bytes() == expected
     three.save([7, 8], tmp_path / "raw", "precomputed", lod=1)
     assert (tmp_path / "raw" / "8.precomputed").read_bytes() == expected
+    (tmp_path / "x.off").mkdir()
+    three.save([8], tmp_path / "x.off", "precomputed", lod=1)
+    assert (tmp_path / "x.off" / "8.precomputed").read_bytes() == expected
     three.save(5, tmp_path / "5.ply", missing="skip")
     assert not (tmp_path / "5.ply").exists()
 
@@ -411,6 +428,8 @@ def test_saves_that_make_no_sense(three, tmp_path):
             three.save([7, 8], tmp_path / "a.ply")
         with pytest.raises(ValueError, match="fuse=True makes one mesh"):
             three.save([7, 8], tmp_path, fuse=True)
+        with pytest.raises(ValueError, match=r"x\.off: expected a folder, or a file that ends"):
+            three.save(7, tmp_path / "x.off")
     assert not t.requests
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+import hashlib
 import json
 
 import numpy as np
@@ -11,13 +12,14 @@ from numpy.testing import assert_array_equal
 
 from tests.mesh.checker import check
 from tests.mesh.shapes import area, bumpy, matched, sphere, volume
+from xprecomputed import trace
 from xprecomputed.errors import (
     InvalidInfoError,
     LayerExistsError,
     MissingDependencyError,
     StorageError,
 )
-from xprecomputed.mesh import Mesh, create_meshes, encoding, open_meshes
+from xprecomputed.mesh import Mesh, create_meshes, encoding, open_meshes, writing
 from xprecomputed.metadata import ShardingSpec, SpatialIndexInfo, Transform
 from xprecomputed.storage import Storage, index_cache, locate_url
 
@@ -25,6 +27,7 @@ BALL = sphere(12)
 OTHER = sphere(10, radius=500, centre=(3000, 0, 0))
 TRIANGLE = [[0, 0, 0], [8, 0, 0], [0, 8, 0]], [[0, 1, 2]]
 SQUARE = [[0, 0, 0], [8, 0, 0], [8, 8, 0], [0, 8, 0]], [[0, 1, 2], [0, 2, 3], [0, 1, 3], [1, 2, 3]]
+TRIANGLE_OF_7 = "7:0:4a5bb687950e97fc"
 KINDS = {
     "legacy": {"format": "legacy"},
     "unsharded": {"format": "multires"},
@@ -59,6 +62,12 @@ def made(folder, kind="unsharded", **options):
 
 def names(folder):
     return sorted(entry.name for entry in folder.storage.list_dir(folder.key))
+
+
+def fragment_of(folder, key):
+    """The only fragment of a legacy mesh."""
+    (name,) = json.loads(folder.storage.get(folder.child(f"{key}:0").key).data)["fragments"]
+    return name
 
 
 def same(mesh, given, step=0.1):
@@ -192,19 +201,20 @@ def test_fragments_lie_before_their_manifest_in_a_shard(tmp_path):
         at += offset + size
 
 
-def test_a_legacy_mesh_is_one_fragment_as_cloudvolume_names_it(folder, tmp_path):
+def test_a_legacy_mesh_is_one_fragment_called_after_its_content(folder, tmp_path):
     made(folder, "legacy").put({7: TRIANGLE})
-    assert names(folder) == ["7:0", "7:0:1", "info"]
-    assert json.loads((tmp_path / "mesh" / "7:0").read_bytes()) == {"fragments": ["7:0:1"]}
+    assert names(folder) == ["7:0", TRIANGLE_OF_7, "info"]
+    assert json.loads((tmp_path / "mesh" / "7:0").read_bytes()) == {"fragments": [TRIANGLE_OF_7]}
     expected = np.array([3], "<u4").tobytes()
     expected += np.array(TRIANGLE[0], "<f4").tobytes() + np.array(TRIANGLE[1], "<u4").tobytes()
-    assert (tmp_path / "mesh" / "7:0:1").read_bytes() == expected
+    assert (tmp_path / "mesh" / TRIANGLE_OF_7).read_bytes() == expected
+    assert f"7:0:{hashlib.blake2b(expected, digest_size=8).hexdigest()}" == TRIANGLE_OF_7
 
 
 def test_fragments_are_compressed_where_asked(folder, tmp_path):
     meshes = made(folder, "legacy")
     meshes.put({7: TRIANGLE}, compression="gzip")
-    stored = tmp_path / "mesh" / "7:0:1.gz"
+    stored = tmp_path / "mesh" / f"{TRIANGLE_OF_7}.gz"
     assert gzip.decompress(stored.read_bytes())[:4] == b"\3\0\0\0"
     assert same(meshes.get(7), TRIANGLE)
     meshes.put({7: TRIANGLE})
@@ -225,7 +235,7 @@ def test_gzip_is_told_by_a_header_where_there_are_headers(monkeypatch):
     monkeypatch.setattr(type(folder.storage), "put", noted)
     monkeypatch.setattr(type(folder.storage), "has_headers", property(lambda _: True))
     meshes.put({7: TRIANGLE})
-    assert declared == {"7:0:1": "gzip", "7:0": None}
+    assert declared == {TRIANGLE_OF_7: "gzip", "7:0": None}
 
 
 # ---- replacing
@@ -266,13 +276,14 @@ def test_fragments_come_before_what_names_them(folder, kind, monkeypatch):
         plain = getattr(type(folder.storage), method)
 
         def noted(self, key, *rest, plain=plain, method=method, **options):
-            order.append((method, key.rpartition("/")[2]))
+            name = key.rpartition("/")[2]
+            order.append((method, "fragment" if name.startswith("7:0:") else name))
             return plain(self, key, *rest, **options)
 
         monkeypatch.setattr(type(folder.storage), method, noted)
     meshes.put({7: BALL})
     expected = {
-        "legacy": [("put", "7:0:1"), ("put", "7:0")],
+        "legacy": [("put", "fragment"), ("put", "7:0")],
         "unsharded": [("delete", "7.index"), ("put", "7"), ("put", "7.index")],
     }
     if kind in expected:
@@ -288,13 +299,15 @@ def test_fragments_that_nobody_names_any_more_go(folder):
         folder.storage.put(folder.child(name).key, data)
 
     meshes.put({8: BALL})
-    ball = folder.storage.get(folder.child("8:0:1").key).data
+    neighbour = fragment_of(folder, 8)
+    ball = folder.storage.get(folder.child(neighbour).key).data
     for name in ("7:0:0-64_0-64_0-64", "7:0:64-128_0-64_0-64", "shared"):
         store(name, ball)
-    fragments = ["7:0:0-64_0-64_0-64", "7:0:64-128_0-64_0-64", "shared", "8:0:1"]
+    fragments = ["7:0:0-64_0-64_0-64", "7:0:64-128_0-64_0-64", "shared", neighbour]
     store("7:0", json.dumps({"fragments": fragments}).encode())
     meshes.put({7: OTHER})
-    assert names(folder) == ["7:0", "7:0:1", "8:0", "8:0:1", "info", "shared"]
+    own = fragment_of(folder, 7)
+    assert names(folder) == ["7:0", own, "8:0", neighbour, "info", "shared"]
     assert same(meshes.get(7), OTHER)
     assert same(meshes.get(8), BALL)
 
@@ -348,6 +361,53 @@ def test_the_index_comes_first(folder, monkeypatch):
     assert meshes.exists(7) is False
 
 
+def test_old_and_new_are_told_until_all_is_written(folder, kind, monkeypatch):
+    index = {"resolution": (16, 16, 40), "chunk_size": (2048, 2048, 2048)}
+    create_meshes(folder, **KINDS[kind], spatial_index=index)
+    meshes = open_meshes(folder, ((-2048.0, -2048.0, -2048.0), (6144.0, 2048.0, 2048.0)))
+    meshes.put({7: BALL})
+    old, new = {"x": (-2000, 0)}, {"x": (2600, 3400)}
+    put = writing._store
+
+    def watched(*args, **kwargs):
+        put(*args, **kwargs)
+        assert meshes.ids_in(old).tolist() == meshes.ids_in(new).tolist() == [7]
+
+    def fail(*args, **kwargs):
+        raise StorageError("broken off")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(writing, "_store", fail)
+        with pytest.raises(StorageError, match="broken off"):
+            meshes.put({7: OTHER})
+    assert meshes.ids_in(old).tolist() == [7]
+    assert meshes.exists(7)
+    monkeypatch.setattr(writing, "_store", watched)
+    meshes.put({7: OTHER})
+    assert meshes.ids_in(old).tolist() == []
+    assert meshes.ids_in(new).tolist() == [7]
+
+
+def test_a_face_is_found_in_its_middle(folder, kind):
+    index = {"resolution": (16, 16, 40), "chunk_size": (1024, 1024, 1024)}
+    create_meshes(folder, **KINDS[kind], spatial_index=index)
+    meshes = open_meshes(folder, ((0.0, 0.0, 0.0), (4096.0, 4096.0, 4096.0)))
+    meshes.put({7: ([[10, 10, 10], [4010, 10, 10], [10, 4010, 10]], [[0, 1, 2]])})
+    assert meshes.ids_in({"x": (1300, 1400), "y": (1300, 1400)}).tolist() == [7]
+    assert meshes.ids_in({"x": (3500, 4000), "y": (3500, 4000)}).tolist() == []
+
+
+def test_nothing_given_is_nothing_read(folder, kind):
+    index = {"resolution": (16, 16, 40), "chunk_size": (1024, 1024, 1024)}
+    create_meshes(folder, **KINDS[kind], spatial_index=index)
+    meshes = open_meshes(folder, ((0.0, 0.0, 0.0), (4096.0, 4096.0, 4096.0)))
+    meshes.spatial_index.create()
+    with trace() as traced:
+        meshes.put({})
+        assert meshes.delete([]) == 0
+    assert traced.requests == 0
+
+
 # ---- what is refused, before anything is written
 
 
@@ -363,6 +423,8 @@ def test_the_index_comes_first(folder, monkeypatch):
         ({7: BALL, 8: [BALL] * 17}, ValueError, "segment 8: 17 levels, at most 16 are written"),
         ({7: BALL, -1: BALL}, ValueError, "segment id -1: expected 0 to"),
         ({7: BALL, 7.5: BALL}, TypeError, "segment id 7.5 of type float"),
+        ({7: BALL, 8: [[[0, 0, 0]] * 3] * 3}, TypeError, "segment 8: list of 3, expected a Mesh"),
+        ({7: BALL, 8: [BALL, "ball.ply"]}, TypeError, "segment 8: str, expected a Mesh"),
         ([Mesh(*BALL, 7), Mesh(*OTHER, 7)], ValueError, "segment 7: two meshes, expected one"),
         ([Mesh(*BALL, 7), Mesh(*OTHER)], ValueError, "whose mesh is it"),
         (Mesh(*BALL), ValueError, "whose mesh is it"),
@@ -391,6 +453,14 @@ def test_what_is_no_mesh_is_refused_before_anything_is_written(
         ("unsharded", {"chunk_shape": (1, 2, 0)}, "expected three finite numbers above 0"),
         ("unsharded", {"chunk_shape": (0.001, 9, 9)}, "segment 7: chunk_shape=.*at most 65536"),
         ("unsharded", {"compression": "gzip"}, "compression='gzip': multi-resolution meshes are"),
+        ("unsharded", {"reduction": None}, "reduction=None: expected a number above 0"),
+        ("unsharded", {"reduction": np.ones(2)}, r"reduction=array.*: expected a number above 0"),
+        ("unsharded", {"num_lods": np.ones(2)}, r"num_lods=array.*: expected an integer"),
+        ("unsharded", {"compression": np.ones(2)}, r"compression=array.*: expected one of"),
+        ("unsharded", {"chunk_shape": np.ones((2, 3))}, "(?s)chunk_shape=array.*: expected"),
+        ("legacy", {"reduction": np.ones(2)}, "reduction=array.*: legacy meshes have one level"),
+        ("legacy", {"num_lods": np.ones(2)}, "num_lods=array.*: legacy meshes have one level"),
+        ("legacy", {"chunk_shape": np.ones(3)}, "chunk_shape=array.*: legacy meshes have one"),
         ("legacy", {"compression": "lzma"}, "compression='lzma': expected one of"),
         ("legacy", {"num_lods": 2}, "num_lods=2: legacy meshes have one level"),
         ("legacy", {"reduction": 0.5}, "reduction=0.5: legacy meshes have one level"),
@@ -488,7 +558,7 @@ def test_a_folder_that_holds_something_is_not_taken(folder):
         create_meshes(folder)
     assert same(meshes.get(7), BALL)
     folder.storage.delete(folder.child("info").key)
-    with pytest.raises(LayerExistsError, match="or replace a folder of meshes with mode='w'"):
+    with pytest.raises(LayerExistsError, match="or replace what is there with mode='w'"):
         create_meshes(folder)
 
 
@@ -523,23 +593,19 @@ def test_data_go_before_the_info_that_describes_them(folder, monkeypatch):
     assert sorted(order[:-1]) == [("delete", "7"), ("delete", "7.index")]
 
 
-def test_a_folder_without_info_is_replaced_if_it_is_one_of_meshes(folder):
+def test_a_folder_without_info_is_not_replaced(folder):
     meshes = made(folder, "legacy")
     meshes.put({7: BALL})
     folder.storage.delete(folder.child("info").key)
-    create_meshes(folder, mode="w")
-    assert names(folder) == ["info"]
-    folder.storage.delete(folder.child("info").key)
-    folder.storage.put(folder.child("thesis.docx").key, b"years of work")
-    with pytest.raises(LayerExistsError, match="no info, and 'thesis.docx' belongs to no mesh"):
+    with pytest.raises(LayerExistsError, match="there is no info, but '7:0"):
         create_meshes(folder, mode="w")
-    assert names(folder) == ["thesis.docx"]
+    assert same(meshes.get(7), BALL)
 
 
 def test_a_volume_is_not_replaced_by_meshes(folder):
     folder.storage.put(folder.child("info").key, b'{"type": "segmentation", "scales": []}')
     folder.storage.put(folder.child("7").key, b"something")
-    with pytest.raises(LayerExistsError, match="its info says None, which is none of meshes"):
+    with pytest.raises(LayerExistsError, match="there is an info of type None; mode='w' replaces"):
         create_meshes(folder, mode="w")
     assert names(folder) == ["7", "info"]
 

@@ -65,6 +65,7 @@ def test_it_is_computed_in_double_precision():
         [1, 0, 0, 0, 0, 1, 0, 0, 0, 0, True, 0],
         "1 0 0 0",
         [1, 0, 0, 0, 0, 1, 0, 0, 2, 0, 0, 0],
+        [1e308, 0, 0, 0, 0, 1e308, 0, 0, 0, 0, 1e308, 0],
     ],
 )
 def test_what_is_no_transform_is_refused(bad):

@@ -236,3 +236,12 @@ def test_nothing_of_a_machine_is_in_the_tree(repository):
             and (path.suffix in (".py", ".md", ".toml", ".yml") or path.name == "run")
         ):
             assert home not in path.read_text(), path
+
+
+def test_the_example_of_segments_runs(repository, tmp_path):
+    picture = tmp_path / "segment.png"
+    command = [sys.executable, str(repository / "examples/segments.py"), "--out", str(picture)]
+    found = subprocess.run(command, capture_output=True, text=True, check=True)
+    assert re.search(r"<Mesh of segment 7205, lod 0: \d+ vertices, \d+ faces>", found.stdout)
+    assert "skeleton of 119 vertices" in found.stdout
+    assert picture.read_bytes().startswith(b"\x89PNG")

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from xprecomputed import CorruptDataError, InvalidInfoError, ShardingSpec
+from xprecomputed import CorruptDataError, InvalidInfoError, LayoutError, ShardingSpec
 from xprecomputed.codecs import decompress
 from xprecomputed.shard_format import (
     MinishardIndex,
@@ -275,3 +275,9 @@ def test_indexes_at_the_end_are_the_bytes_of_cloudvolume():
     )
     assert b"".join(layout.parts(values.__getitem__)) == theirs
     assert theirs.endswith(layout.minishards[-1][1])
+
+
+def test_an_index_that_does_not_fit_into_memory_is_not_begun():
+    spec = ShardingSpec(preshift_bits=0, hash="identity", minishard_bits=32, shard_bits=0)
+    with pytest.raises(LayoutError, match="an index of 65536 MiB; up to 24 are written"):
+        ShardLayout.plan(np.array([7], np.uint64), np.array([1]), spec)

@@ -17,7 +17,7 @@ from xprecomputed import errors
 from xprecomputed.metadata import Transform, VertexAttribute
 from xprecomputed.skeleton import decode, encode
 from xprecomputed.skeleton import format as formats
-from xprecomputed.skeleton.format import ASSUMED, points_nm
+from xprecomputed.skeleton.format import ASSUMED, shape_nm
 
 #: 2 vertices, 1 edge, radius 1, 2, vertex_types 0, 1: the format's own example
 HAND = bytes.fromhex(
@@ -130,7 +130,9 @@ def test_transform_and_lengths():
     assert found.cross_sectional_area.tolist() == [40, -1]  # -1 is "unknown" in every unit
     assert found.depth.tolist() == [5, 6]
     assert encode(found, info) == data
-    np.testing.assert_array_equal(points_nm(data, info), found.vertices)
+    points, edges = shape_nm(data, info)
+    np.testing.assert_array_equal(points, found.vertices)
+    np.testing.assert_array_equal(edges, found.edges)
 
 
 def test_lengths_that_no_number_scales():

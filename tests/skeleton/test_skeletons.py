@@ -11,6 +11,7 @@ from dask.base import tokenize
 
 import xprecomputed as xp
 from tests.skeleton.paths import RADIUS, STRETCHED, assert_same, random_tree, segments
+from tests.storage.far import far
 from xprecomputed import errors
 from xprecomputed.keyed import KeyedValues
 from xprecomputed.shard_format import locate
@@ -20,7 +21,7 @@ from xprecomputed.skeleton import (
     open_skeletons,
     read_swc,
 )
-from xprecomputed.storage import index_cache, locate_url
+from xprecomputed.storage import cached, index_cache, locate_url
 
 BOUNDS = ((0, 0, 0), (1024, 1024, 1024))
 INDEX = {"resolution": (8, 8, 8), "chunk_size": (512, 512, 512)}
@@ -361,6 +362,55 @@ def test_a_hole_is_found_and_never_the_other_way(tmp_path, monkeypatch):
         skeletons.get_by_bbox(everywhere)
 
 
+def test_what_a_failed_replacement_leaves_is_found(tmp_path, sharding, monkeypatch):
+    skeletons = made(locate_url(str(tmp_path)), spatial_index=INDEX, **sharding)
+    skeletons.put([boxed(7, (100, 100, 100)), boxed(8, (100, 100, 100))])
+    old, new = ((90, 90, 90), (150, 150, 150)), ((890, 90, 90), (950, 150, 150))
+    put = KeyedValues.put
+
+    def watched(*args, **kwargs):
+        assert skeletons.ids_in(old).tolist() == [7, 8]  # as a reader sees it
+        assert skeletons.ids_in(new).tolist() == [7]
+        put(*args, **kwargs)
+        assert skeletons.ids_in(new).tolist() == [7]
+
+    def fail(*args, **kwargs):
+        raise errors.StorageError("broken off")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(KeyedValues, "put", fail)
+        with pytest.raises(errors.StorageError, match="broken off"):
+            skeletons.put(boxed(7, (900, 100, 100)))
+    assert list(skeletons.get_by_bbox(old)) == [7, 8]
+    monkeypatch.setattr(KeyedValues, "put", watched)
+    skeletons.put(boxed(7, (900, 100, 100)))
+    assert skeletons.ids_in(old).tolist() == [8]
+    assert skeletons.ids_in(new).tolist() == [7]
+
+
+def test_an_edge_is_found_between_its_ends(tmp_path):
+    skeletons = made(locate_url(str(tmp_path)), spatial_index=INDEX, transform=STRETCHED)
+    path = osteoid.Skeleton([(10, 10, 10), (1000, 1000, 10)], [(0, 1)], segid=7, space="physical")
+    path.radius = np.ones(2, np.float32)
+    with pytest.warns(errors.PrecomputedWarning, match="radius"):
+        skeletons.put(path)
+    assert skeletons.ids_in(((500, 500, 0), (530, 530, 20))).tolist() == [7]
+    assert skeletons.ids_in(((500, 500, 100), (530, 530, 200))).tolist() == []
+
+
+def test_nothing_given_is_nothing_read(tmp_path, sharding):
+    skeletons = made(locate_url(str(tmp_path)), spatial_index=INDEX, **sharding)
+    skeletons.spatial_index.create()
+    with xp.trace() as traced:
+        skeletons.put({})
+        assert skeletons.delete([]) == 0
+    assert traced.requests == 0
+    # but what an interruption left in the index alone goes
+    skeletons.spatial_index.update({9: [[1, 1, 1]]})
+    assert skeletons.delete([9]) == 0
+    assert skeletons.ids_in({}).tolist() == []
+
+
 def test_where_an_index_would_be_incomplete_nothing_is_put(tmp_path):
     skeletons = made(locate_url(str(tmp_path)), bounds=None, spatial_index=INDEX)
     with pytest.raises(errors.LayoutError, match="open it through the volume"):
@@ -452,3 +502,21 @@ def test_save_what_does_not_go(skeletons, trees, tmp_path):
     with pytest.raises(errors.LayoutError, match="segment 7: a cycle"):
         skeletons.save([8, 7], tmp_path / "d")
     assert sorted(tmp_path.iterdir()) == before
+
+
+def test_a_path_alone_is_nobodys(skeletons):
+    with pytest.raises(TypeError, match=r"a.swc: whose skeleton\? put\(\{segment_id: 'a.swc'\}\)"):
+        skeletons.put("a.swc")
+
+
+def test_what_is_kept_of_a_folder_is_dropped(tmp_path, trees):
+    url = str(tmp_path / "s")
+    create_skeletons(locate_url(url))
+    open_skeletons(locate_url(url)).put(trees)
+    kept = open_skeletons(cached(far(url), tmp_path / "kept"))
+    assert kept.get(7).id == 7
+    (tmp_path / "s" / "7").unlink()  # by somebody else
+    assert kept.get(7).id == 7
+    kept.flush_cache()
+    with pytest.raises(errors.SegmentMissingError, match="there is no skeleton of segment 7"):
+        kept.get(7)

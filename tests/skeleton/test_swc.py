@@ -130,12 +130,16 @@ def test_cycles_are_not_cut(loop):
         "1 nan 0 0 0 0 -1",
         "1 inf 0 0 0 0 -1",
         "1 0 x 0 0 0 -1",
+        "1 0 1e39 0 0 0 -1",
+        "1 0 nan 0 0 0 -1",
+        "-3 0 0 0 0 0 -1",
+        "1 0 0 0 0 0 -2",
         "1 0 0 0 0 0 none",
         "1,0,0,0,0,0,-1",
     ],
 )
 def test_lines_that_are_none(line):
-    message = f"a.swc, line 2: '{re.escape(line)}', expected whole id, type 0 to 255, x"
+    message = f"a.swc, line 2: '{re.escape(line)}', expected whole id >= 0, type 0 to 255, finite x"
     with pytest.raises(errors.CorruptDataError, match=message):
         parse_swc(f"# header\n{line}", "a.swc")
 
@@ -160,3 +164,8 @@ def test_files(tmp_path):
     path.write_bytes(b"\x1f\x8b")
     with pytest.raises(errors.CorruptDataError, match="7.swc, line 1"):
         read_swc(path)
+
+
+def test_the_mark_at_the_begin_of_a_file_is_forgiven():
+    assert len(parse_swc("\ufeff1 0 1 2 3 4 -1").vertices) == 1
+    assert parse_swc("1 0 1 2 3 1e39 -1").radius.tolist() == [-1]

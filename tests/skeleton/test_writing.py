@@ -131,7 +131,9 @@ def test_info_is_replaced_after_what_it_describes(place, rng, monkeypatch):
 def test_what_is_something_else_stays(place, document):
     place.storage.put(place.child("info").key, json.dumps(document).encode())
     place.storage.put(place.child("7:0").key, b"a mesh")
-    with pytest.raises(errors.LayerExistsError, match="its info says .* so nothing is removed"):
+    with pytest.raises(
+        errors.LayerExistsError, match="there is an info of type .*; mode='w' replaces"
+    ):
         create_skeletons(place, mode="w")
     assert place.storage.get(place.child("7:0").key).data == b"a mesh"
 
@@ -185,3 +187,8 @@ def test_by_id(tmp_path, rng):
 def test_ids_that_are_none(skeletons, kind, message):
     with pytest.raises(kind, match=message):
         by_id(skeletons)
+
+
+def test_one_attribute_is_one_name(place):
+    info = create_skeletons(place, vertex_attributes="radius")
+    assert [each.id for each in info.vertex_attributes] == ["radius"]

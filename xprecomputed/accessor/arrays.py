@@ -10,11 +10,12 @@ import xarray as xr
 from numpy.typing import ArrayLike, NDArray
 
 from xprecomputed import coords
+from xprecomputed.accessor.sources import source_of
 from xprecomputed.accessor.writing import LabelMethods, WriteMethods
 from xprecomputed.coords import AXES, AxisGrid
 from xprecomputed.errors import CoordinateError, OutOfBoundsError, SourceError
 from xprecomputed.metadata import VolumeInfo
-from xprecomputed.store import PrecomputedStore, reopen
+from xprecomputed.store import PrecomputedStore
 from xprecomputed.volume.chunking import DASK_CHUNK_BYTES, aligned_chunks, preferred_chunks
 
 if TYPE_CHECKING:
@@ -47,18 +48,7 @@ class _Accessor(WriteMethods, Generic[T]):
         SourceError
             No variable names a source, or several name different ones.
         """
-        sources = {
-            str(each.attrs["precomputed_source"])
-            for each in self._variables()
-            if "precomputed_source" in each.attrs
-        }
-        if len(sources) != 1:
-            raise SourceError(
-                f"expected one source in attrs['precomputed_source'], found {sorted(sources)}; "
-                "select a variable that was opened with engine='precomputed', or put it back:\n"
-                "    da.attrs['precomputed_source'] = url"
-            )
-        return reopen(sources.pop())
+        return source_of(each.attrs for each in self._variables())
 
     @property
     def info(self) -> VolumeInfo:

@@ -11,10 +11,11 @@ from numpy.typing import ArrayLike, NDArray
 
 from xprecomputed import coords
 from xprecomputed.accessor.arrays import PrecomputedDatasetAccessor
+from xprecomputed.accessor.sources import source_of
 from xprecomputed.accessor.writing import WriteMethods
 from xprecomputed.errors import SourceError
 from xprecomputed.metadata import VolumeInfo
-from xprecomputed.store import PrecomputedStore, reopen
+from xprecomputed.store import PrecomputedStore
 from xprecomputed.volume.chunking import DASK_CHUNK_BYTES
 
 if TYPE_CHECKING:
@@ -37,7 +38,7 @@ class PrecomputedTreeAccessor(WriteMethods):
     def store(self) -> PrecomputedStore:
         """The layer that the tree came from."""
         if "precomputed_source" in self._obj.attrs:
-            return reopen(str(self._obj.attrs["precomputed_source"]))
+            return source_of([self._obj.attrs])
         return self._node.store
 
     @property

@@ -22,6 +22,7 @@ REQUEST = struct.Struct("<IIQQ")  # bytes of the job's name, of its options, nby
 ANSWER = struct.Struct("<BQ")  # status, bytes that follow
 DONE, FAILED, ABSENT, DIED = range(4)
 READING, WORKING, WRITING, IDLE = range(4)  # what a child is at; idle only after an answer
+TOLD = 256  # what is told of arrays before their bytes; numbers behind it are aligned
 MARGIN = 512 << 20  # beyond what the process has after its imports
 
 
@@ -126,8 +127,19 @@ def _encode_zfpc(package: Any, data: bytearray, options: dict[str, Any]) -> byte
     return bytes(package.compress(_array(data, options), **options["parameters"]))
 
 
+def _decode_draco(package: Any, data: bytearray, options: dict[str, Any]) -> bytes:
+    """Types and shapes in `TOLD` bytes of JSON, then the positions and the faces."""
+    import numpy as np
+
+    mesh = package.decode(bytes(data))
+    arrays = [np.ascontiguousarray(each) for each in (mesh.points, mesh.faces)]
+    told = json.dumps([[each.dtype.str, each.shape] for each in arrays]).encode()
+    return b"".join([told.ljust(TOLD), *(each.tobytes() for each in arrays)])
+
+
 #: name -> the package that it needs, and what is done with it
 JOBS: dict[str, tuple[str, Callable[[Any, bytearray, dict[str, Any]], bytes | memoryview]]] = {
+    "decode draco": ("DracoPy", _decode_draco),
     "decode compresso": ("compresso", _decode_compresso),
     "decode crackle": ("crackle", _decode_crackle),
     "encode crackle": ("crackle", _encode_crackle),

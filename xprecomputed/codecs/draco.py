@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from xprecomputed.codecs._draco_header import MAGIC, read_header
-from xprecomputed.codecs._optional import optional
+from xprecomputed.codecs import _isolated
+from xprecomputed.codecs._draco_header import MAGIC, read_header, working_bytes
+from xprecomputed.codecs._optional import INSTALL, optional
+from xprecomputed.codecs._worker import TOLD
 from xprecomputed.codecs.base import Bytes
 from xprecomputed.errors import CorruptDataError
 
@@ -17,6 +20,13 @@ __all__ = ["MAGIC", "decode", "encode", "vertex_count"]
 PURPOSE = "meshes in Draco"
 #: Of numbers to encode: DracoPy fails on 2**29 and does not return on 2**30.
 LIMIT = 1 << 24
+#: What a stream may claim while it is decoded here, which a mesh of a million faces does not
+#: reach. One that claims more is decoded by a helper process, whose memory is limited.
+HERE_BYTES = 1 << 28
+#: What a helper is granted for a mesh, and in addition for each byte of the stream: of real
+#: meshes a face takes a byte or two. It may use many times as much.
+GRANTED_BYTES = 1 << 26
+GRANTED_PER_BYTE = 64
 
 
 def decode(data: Bytes) -> tuple[NDArray[Any], NDArray[np.uint32]]:
@@ -26,6 +36,7 @@ def decode(data: Bytes) -> tuple[NDArray[Any], NDArray[np.uint32]]:
     ----------
     data : bytes
         Of edgebreaker or sequential connectivity; other attributes than positions are ignored.
+        One that claims more than `HERE_BYTES` is decoded in a helper process.
 
     Returns
     -------
@@ -40,6 +51,8 @@ def decode(data: Bytes) -> tuple[NDArray[Any], NDArray[np.uint32]]:
         Not a mesh in Draco, or a damaged one.
     MissingDependencyError
         DracoPy is absent.
+    StorageError
+        A helper process is needed, and cannot run here.
 
     Examples
     --------
@@ -49,6 +62,9 @@ def decode(data: Bytes) -> tuple[NDArray[Any], NDArray[np.uint32]]:
     [[[0, 0, 7], [9, 0, 7], [0, 9, 7]]]
     """
     header = read_header(data)
+    claimed = working_bytes(data)
+    if claimed is None or claimed > HERE_BYTES:
+        return _checked(*_decoded_elsewhere(data), header.faces)
     package = optional("DracoPy", PURPOSE)
     try:
         mesh = package.decode(bytes(data))
@@ -56,6 +72,16 @@ def decode(data: Bytes) -> tuple[NDArray[Any], NDArray[np.uint32]]:
     except Exception as error:  # the package throws of several kinds
         raise CorruptDataError(f"Draco stream of {len(data)} bytes: {error}") from None
     return _checked(positions, faces, header.faces)
+
+
+def _decoded_elsewhere(data: Bytes) -> tuple[NDArray[Any], NDArray[Any]]:
+    most = GRANTED_BYTES + GRANTED_PER_BYTE * len(data)
+    install = f"    pip install {INSTALL['DracoPy']}"
+    answer = _isolated.run("decode draco", data, {}, most, most, install)
+    (dtype, shape), (face_dtype, face_shape) = json.loads(answer[:TOLD].tobytes())
+    positions: NDArray[Any] = np.ndarray(shape, dtype, answer.data, TOLD)
+    faces: NDArray[Any] = np.ndarray(face_shape, face_dtype, answer.data, TOLD + positions.nbytes)
+    return positions, faces
 
 
 def _checked(

@@ -2,9 +2,9 @@
 
 from xprecomputed.keyed.ids import Missing, as_ids, check_missing, parse_id, raise_missing
 from xprecomputed.keyed.packing import Value
-from xprecomputed.keyed.segments import Bounds, Segments
+from xprecomputed.keyed.segments import Bounds, Segments, read_info
 from xprecomputed.keyed.spatial_index import SpatialIndex
-from xprecomputed.keyed.values import KeyedValues, read_json, read_object
+from xprecomputed.keyed.values import KeyedValues, read_blob, read_object
 
 __all__ = [
     "Bounds",
@@ -17,6 +17,7 @@ __all__ = [
     "check_missing",
     "parse_id",
     "raise_missing",
-    "read_json",
+    "read_blob",
+    "read_info",
     "read_object",
 ]

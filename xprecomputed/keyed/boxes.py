@@ -14,7 +14,7 @@ from xprecomputed.errors import CorruptDataError
 from xprecomputed.keyed.ids import parse_id
 from xprecomputed.metadata import parse_json
 
-__all__ = ["Boxes", "boxes_of_points"]
+__all__ = ["Boxes"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,6 +93,18 @@ class Boxes:
         begins, ends = self.corners[:, 0] - 1, self.corners[:, 1] + 1
         return self.some(((begins < box[1]) & (ends > box[0])).all(axis=1))
 
+    def of_ids(self, ids: NDArray[Any]) -> Boxes:
+        """Those of some ids."""
+        return self.some(np.isin(self.ids, ids))
+
+    def without(self, ids: NDArray[Any]) -> Boxes:
+        """Those of all other ids."""
+        return self.some(~np.isin(self.ids, ids))
+
+    def is_same(self, other: Boxes) -> bool:
+        """Whether the same is said in the same order."""
+        return np.array_equal(self.ids, other.ids) and np.array_equal(self.corners, other.corners)
+
     @classmethod
     def joined(cls, many: list[Boxes]) -> Boxes:
         """The boxes around all that an id has, ids ascending."""
@@ -129,38 +141,3 @@ def _check(ids: NDArray[np.uint64], corners: NDArray[np.float64], where: str) ->
             f"{where}: label {int(ids[at])}: the box {corners[at].tolist()} is not finite, or ends "
             "before it begins"
         )
-
-
-def boxes_of_points(
-    points: NDArray[np.float64], cells: NDArray[np.int64]
-) -> dict[tuple[int, int, int], NDArray[np.float64]]:
-    """The box around the points of each cell, in whole nm that enclose it.
-
-    Parameters
-    ----------
-    points : ndarray of float64, shape (N, 3)
-        In nm.
-    cells : ndarray of int64, shape (N, 3)
-        Of each point, not negative, below 2**20.
-
-    Returns
-    -------
-    dict of (int, int, int) to ndarray of float64, shape (2, 3)
-
-    Examples
-    --------
-    >>> points, cells = np.array([[0.5, 1, 2], [3, 4, 5.5]]), np.zeros((2, 3), np.int64)
-    >>> boxes_of_points(points, cells)[0, 0, 0].tolist()
-    [[0.0, 1.0, 2.0], [3.0, 4.0, 6.0]]
-    """
-    x, y, z = cells.T
-    order = np.argsort((x << 40) | (y << 20) | z, kind="stable")
-    points, cells = points[order], cells[order]
-    first = np.flatnonzero(np.r_[True, (cells[1:] != cells[:-1]).any(axis=1)])[: len(points)]
-    if not len(points):
-        return {}
-    low = np.floor(np.minimum.reduceat(points, first))
-    high = np.ceil(np.maximum.reduceat(points, first))
-    return {
-        tuple(cell): np.stack([low[at], high[at]]) for at, cell in enumerate(cells[first].tolist())
-    }

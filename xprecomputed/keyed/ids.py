@@ -50,6 +50,8 @@ def as_ids(ids: Any) -> tuple[NDArray[np.uint64], bool]:
     >>> as_ids(np.uint64(7))
     (array([7], dtype=uint64), True)
     """
+    if isinstance(ids, bytes | bytearray | np.ma.MaskedArray):
+        raise TypeError(f"segment ids of type {type(ids).__name__}: expected integers")
     single = np.ndim(ids) == 0 and not isinstance(ids, Iterable)
     if not single and hasattr(ids, "dtype") and np.ndim(ids) == 0:  # an array of no dimension
         single, ids = True, np.asarray(ids)[()]

@@ -75,7 +75,8 @@ def get_bag(
 
     if npartitions is None:
         npartitions = max(1, -(-len(ids) // USUAL_IDS))
-    if isinstance(npartitions, bool) or not isinstance(npartitions, int) or npartitions < 1:
+    is_integer = isinstance(npartitions, int | np.integer) and not isinstance(npartitions, bool)
+    if not is_integer or npartitions < 1:
         raise ValueError(f"npartitions={npartitions!r}: expected an integer >= 1")
     parts = np.array_split(order(ids), max(1, min(npartitions, len(ids))))
     name = f"xprecomputed-get-{tokenize(read, parts)}"

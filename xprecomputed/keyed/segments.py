@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar, Generic, Protocol, TypeVar
 
@@ -16,11 +16,14 @@ from xprecomputed.errors import NotFoundError
 from xprecomputed.keyed.ids import as_ids
 from xprecomputed.keyed.later import get_bag, in_thread
 from xprecomputed.keyed.spatial_index import SpatialIndex
-from xprecomputed.keyed.values import KeyedValues
-from xprecomputed.metadata import SpatialIndexInfo
-from xprecomputed.storage import Location
+from xprecomputed.keyed.values import KeyedValues, read_object
+from xprecomputed.metadata import SpatialIndexInfo, parse_json
+from xprecomputed.storage import Location, forget_everywhere, index_cache, uncached
 
-__all__ = ["Bounds", "Segments"]
+__all__ = ["MAX_INFO_BYTES", "Bounds", "Info", "Segments", "read_info"]
+
+#: A longer ``info`` cannot be one.
+MAX_INFO_BYTES = 1 << 24
 
 #: Two corners in nm, x, y, z.
 Bounds = tuple[tuple[float, float, float], tuple[float, float, float]]
@@ -38,6 +41,19 @@ class Info(Protocol):
 
 
 InfoT = TypeVar("InfoT", bound=Info)
+T = TypeVar("T")
+
+
+def read_info(directory: Location, parse: Callable[[Any, str], T]) -> T | None:
+    """The ``info`` of a folder, None where there is none; one request.
+
+    Raises
+    ------
+    InvalidInfoError, AccessDeniedError, StorageError, CorruptDataError
+    """
+    place = directory.child("info")
+    data = read_object(place, MAX_INFO_BYTES)
+    return None if data is None else parse(parse_json(data, place.url), place.url)
 
 
 @dataclass(frozen=True, slots=True, repr=False)
@@ -177,7 +193,13 @@ class Segments(ABC, Generic[InfoT]):
                 f"when the folder is: create_{self.kind}(..., spatial_index={{'resolution': ..., "
                 "'chunk_size': ...}), nm"
             )
-        return SpatialIndex(self.directory, self.info.spatial_index, self.bounds_nm)
+        # its files change with every segment that comes and goes
+        return SpatialIndex(uncached(self.directory), self.info.spatial_index, self.bounds_nm)
+
+    def flush_cache(self) -> None:
+        """Drop what this machine and this process keep of the folder: others have changed it."""
+        forget_everywhere(self.directory.identity, below=True)
+        index_cache.clear()
 
     def __dask_tokenize__(self) -> tuple[str, str, str]:
         text = json.dumps([self.info.to_json(), self.has_info], sort_keys=True)

@@ -2,40 +2,34 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import NDArray
 
-from xprecomputed.codecs import compress
 from xprecomputed.coords import AXES, parse_bounds
 from xprecomputed.errors import (
-    AccessDeniedError,
     CorruptDataError,
+    InvalidInfoError,
     LayoutError,
     NotFoundError,
     OutOfBoundsError,
-    StorageError,
 )
-from xprecomputed.keyed.boxes import Boxes, boxes_of_points
-from xprecomputed.keyed.cells import SUFFIX, BoundsNm, CellGrid, cell_box
+from xprecomputed.keyed.boxes import Boxes
+from xprecomputed.keyed.cell_files import CellFiles
+from xprecomputed.keyed.cells import BoundsNm, CellGrid, touching
 from xprecomputed.keyed.ids import Missing, as_ids, check_missing
-from xprecomputed.keyed.values import read_object
+from xprecomputed.keyed.shapes import Shape, boxes_in_cells
 from xprecomputed.metadata import SpatialIndexInfo
-from xprecomputed.parallel import run_bounded
-from xprecomputed.storage import Location, Unchanged, workers_for
+from xprecomputed.storage import Location
 
 __all__ = ["SpatialIndex"]
 
-#: A file has some 60 bytes a label.
-MAX_FILE_BYTES = 128 << 20
-#: What a file may take while it is read, for the budget.
-USUAL_BYTES = 4 << 20
-#: No box needs more files.
-MOST_CELLS = 1 << 24
-CONTROL = "no-cache"
+#: No box needs more files, and no index that is written here has more.
+MOST_CELLS = 1 << 22
 
 Box = NDArray[np.float64]
 
@@ -59,8 +53,8 @@ class SpatialIndex:
     >>> info = SpatialIndexInfo(resolution=(4, 4, 40), chunk_size=(2048, 2048, 2560))
     >>> place, bounds = locate_url("memory://doc/index"), ((0, 0, 0), (4096, 4096, 2560))
     >>> index = SpatialIndex(place, info, bounds)
-    >>> index.update({7: [[0, 0, 0], [3000, 9, 9]], 8: [[9, 9, 9]]})
-    >>> index.ids_in({"x": slice(2048, 4096)})
+    >>> index.update({7: ([[0, 0, 0], [3000, 9, 9]], [[0, 1]]), 8: [[9, 9, 9]]})
+    >>> index.ids_in({"x": slice(2049, 2500)})
     array([7], dtype=uint64)
     >>> index.boxes()[7].tolist()
     [[0.0, 0.0, 0.0], [3000.0, 9.0, 9.0]]
@@ -149,22 +143,22 @@ class SpatialIndex:
         found: list[Boxes] = []
 
         def look(name: str) -> None:
-            boxes = self._read(name)
+            boxes = self._files.read(name)
             if boxes is not None:
                 found.append(boxes.touching(box))
             elif missing == "raise":
                 raise NotFoundError(
-                    f"{self._place(name).url}: the spatial index has no file of this cell, so "
-                    "what is in there is unknown; missing='skip' takes it as empty"
+                    f"{self._files.place(name).url}: the spatial index has no file of this cell, "
+                    "so what is in there is unknown; missing='skip' takes it as empty"
                 )
 
-        self._each(self._names(box), look)
+        self._files.each(self._names(box), look)
         return Boxes.joined(found)
 
     def _names(self, box: Box) -> Iterable[str]:
         """The files of the cells that touch a box."""
         if self.bounds_nm is None:
-            return [name for name, cell in self._listed().items() if _touch(cell, box)]
+            return touching(self._files.listed(), box)
         grid = CellGrid.of(self.info, self.bounds_nm)
         count = int(np.prod([len(each) for each in grid.ranges(box)]))
         if count > MOST_CELLS:
@@ -174,98 +168,121 @@ class SpatialIndex:
             )
         return map(grid.name, grid.cells(box))
 
-    def _listed(self) -> dict[str, Box]:
-        """All files, and the boxes that their names tell."""
-        storage = self.directory.storage
-        try:
-            names = [each.name for each in storage.list_dir(self.directory.key)]
-        except (AccessDeniedError, StorageError) as error:
-            raise type(error)(
-                f"{error}. The files of the spatial index are found without a listing where the "
-                "bounds of the volume are known: open it through the volume"
-            ) from None
-        found = {}
-        for name in sorted(each for each in names if each.endswith(SUFFIX)):
-            box = cell_box(name)
-            if box is None:
-                raise CorruptDataError(
-                    f"{self._place(name).url}: not the name of a file of a spatial index, which "
-                    f"is x0-x1_y0-y1_z0-z1{SUFFIX}, numbers in nm; remove it"
-                )
-            found[name] = box
-        return found
-
-    def _place(self, name: str) -> Location:
-        return self.directory.child(name)
-
-    def _read(self, name: str) -> Boxes | None:
-        place = self._place(name)
-        data = read_object(place, MAX_FILE_BYTES)
-        return None if data is None else Boxes.parse(data, place.url)
-
-    def _each(self, names: Iterable[str], work: Callable[[str], None]) -> None:
-        workers = workers_for(self.directory)
-        run_bounded(names, work, workers=workers, cost=lambda _: USUAL_BYTES)
+    @property
+    def _files(self) -> CellFiles:
+        return CellFiles(self.directory)
 
     # ---- changes
 
     def create(self) -> None:
         """Store an empty file for each cell that has none; nothing else is changed.
 
+        The file of the last cell is made when all others are there. Several may do so at once.
+
         Raises
         ------
         LayoutError
             The bounds of the volume are unknown.
-        InvalidInfoError, AccessDeniedError, StorageError
+        InvalidInfoError
+            Millions of cells, or none.
+        AccessDeniedError, StorageError
         """
         if self.bounds_nm is None:
             raise LayoutError(
                 f"{self.directory.url}: the cells of a new spatial index follow from the bounds of "
                 "the volume, which are unknown here; open it through the volume"
             )
-        there = self._listed()
-        names = self._names(_as_box(None))
-        self._each((name for name in names if name not in there), self._change({}, np.zeros(0)))
+        grid, files = self._known_grid(self.bounds_nm), self._files
+        there, last = files.listed(), grid.last
+        names = map(grid.name, grid.cells(_as_box(None)))
+        files.each((name for name in names if name not in there and name != last), files.make)
+        if last not in there:
+            files.make(last)
 
-    def update(self, points: Mapping[int, ArrayLike]) -> None:
+    def update(self, shapes: Mapping[int, Any]) -> None:
         """Say of some segments where they are, instead of what was said before.
 
-        All files are read, to find what was said before; those of other cells stay as they are.
-        Others may change the same files meanwhile (`Storage.update`). Where there is no file yet,
-        `create` is called.
+        What was said before goes last, so that an interruption leaves too much and never too
+        little. All files are read, to find it; those of other cells stay as they are. Others may
+        change the same files meanwhile (`Storage.update`), but not for the same segments: of two
+        who replace one segment at once, one may trim what the other said of it.
+
+        Where there are no files yet, or somebody who makes them is not ready, `create` is called.
+        That is told by the last file, which is missing while the others say nothing.
 
         Parameters
         ----------
-        points : mapping of int to array_like of float, shape (N, 3)
-            Vertices of each segment in nm, x, y, z. Without any, nothing is said of it any more.
+        shapes : mapping of int to array_like of float (N, 3), or to (points, joins)
+            Vertices of each segment in nm, x, y, z. In a tuple with edges or triangles between
+            them, integers (M, 2) or (M, 3), these are found in all cells that they pass through.
+            Without any vertices, nothing is said of the segment any more. What lies outside of
+            the volume is put into the nearest cell, where it is found. Where the bounds of the
+            volume are unknown, that is the nearest one that has a file: what should be in cells
+            behind it, of which all files are missing, is then found only as long as the bounds
+            are unknown, and with them these cells are an error.
 
         Raises
         ------
         TypeError, ValueError
-            An id is none, or points are no points.
+            An id is none, or points or joins are none.
         LayoutError
-            There is no file yet, and the bounds of the volume are unknown.
+            There is no file yet, and the bounds of the volume are unknown; or the edges or
+            triangles of a segment pass through a million cells.
         NotFoundError
-            The file of a cell lacks, and others are there.
+            The file of a cell is missing, and others are there.
         InvalidInfoError, CorruptDataError, AccessDeniedError, StorageError
         """
-        ids = as_ids(points)[0]
-        checked = {int(key): _as_points(int(key), points[key]) for key in points}
-        there = self._listed()
-        if not there:
-            self.create()
-        grid = self._grid(there)
-        new: dict[str, dict[int, Box]] = {}
-        for key, vertices in checked.items():
-            for cell, box in boxes_of_points(vertices, grid.cells_of(vertices)).items():
-                new.setdefault(grid.name(cell), {})[key] = box
-        if self.bounds_nm is not None and there:
-            self._require(name for name in new if name not in there)
-        held = self._holding(ids, (name for name in there if name not in new))
-        self._each([*new, *held], self._change(new, ids))
+        with self.replacing(shapes):
+            pass
+
+    @contextmanager
+    def replacing(self, shapes: Mapping[int, Any]) -> Iterator[None]:
+        """Around the replacement of what is indexed: first both are said, in the end the new.
+
+        Who asks meanwhile finds a segment by where it was and by where it will be, and so it
+        stays after an error within.
+
+        Parameters
+        ----------
+        shapes : mapping
+            As `update` takes them. Without any, nothing is read or written.
+
+        Raises
+        ------
+        TypeError, ValueError, LayoutError, NotFoundError, InvalidInfoError, CorruptDataError
+        AccessDeniedError, StorageError
+            As `update`.
+
+        Examples
+        --------
+        >>> from xprecomputed.storage import locate_url
+        >>> info = SpatialIndexInfo(resolution=(4, 4, 40), chunk_size=(2048, 2048, 2560))
+        >>> index = SpatialIndex(locate_url("memory://doc/r"), info, ((0, 0, 0), (4096,) * 3))
+        >>> index.update({7: [[1, 1, 1]]})
+        >>> with index.replacing({7: [[3000, 1, 1]]}):
+        ...     index.ids_in({"x": (0, 9)}), index.ids_in({"x": (2999, 4000)})
+        (array([7], dtype=uint64), array([7], dtype=uint64))
+        >>> index.ids_in({"x": (0, 9)})
+        array([], dtype=uint64)
+        """
+        ids = as_ids(shapes)[0]
+        checked = {int(key): Shape.of(int(key), shapes[key]) for key in shapes}
+        if not checked:
+            yield
+            return
+        there = {} if self.bounds_nm is not None else self._ready()
+        new = self._planned(checked, self._grid(there))  # before files are made
+        there = there or self._ready()
+        self._require(name for name in new if name not in there)
+        said = self._files.add(new, ids, there)
+        yield
+        self._files.trim(new, ids, said)
 
     def remove(self, ids: Any) -> None:
         """Say nothing of some segments any more.
+
+        All files are read, also for ids of which no object is stored: an interrupted `put` or
+        `delete` leaves such, and deleting them again is the cure. Without any id, nothing is read.
 
         Parameters
         ----------
@@ -278,64 +295,85 @@ class SpatialIndex:
         InvalidInfoError, CorruptDataError, AccessDeniedError, StorageError
         """
         gone = as_ids(ids)[0]
-        self._each(self._holding(gone, self._listed()), self._change({}, gone))
+        if not len(gone):
+            return
+        files = self._files
+
+        def trim(name: str) -> None:
+            boxes = files.read(name)
+            if boxes is not None and np.isin(boxes.ids, gone).any():
+                files.change(name, lambda now: None if now is None else now.without(gone))
+
+        files.each(files.listed(), trim)
+
+    def _ready(self) -> Mapping[str, Box]:
+        """All files, which are made where they are not."""
+        files = self._files
+        if self.bounds_nm is None:
+            there = files.listed()
+            if not there:
+                self.create()  # which says what to do
+            return there
+        last = self._known_grid(self.bounds_nm).last
+        there = files.listed()
+        if last in there:
+            return there
+        if self._says_nothing(there):
+            self.create()
+        there = files.listed()  # whoever said something has made the last file before
+        self._require([last] if last not in there else [])
+        return there
+
+    def _says_nothing(self, names: Iterable[str]) -> bool:
+        saying: list[str] = []
+
+        def look(name: str) -> None:
+            boxes = self._files.read(name)
+            if boxes is not None and len(boxes.ids):
+                saying.append(name)
+
+        self._files.each(names, look)
+        return not saying
 
     def _require(self, lacking: Iterable[str]) -> None:
         """Refuse to begin a file of which others have said nothing: it would seem complete."""
         for name in lacking:
             raise NotFoundError(
-                f"{self._place(name).url}: the spatial index has no file of this cell, so what "
-                "else is in there is unknown; create() makes an empty one"
+                f"{self._files.place(name).url}: the spatial index has no file of this cell, so "
+                "what else is in there is unknown; create() of the index, opened through the "
+                "volume, makes an empty one"
             )
+
+    def _known_grid(self, bounds_nm: BoundsNm) -> CellGrid:
+        grid = CellGrid.of(self.info, bounds_nm)
+        count = int(np.prod(grid.shape, dtype=object))
+        if count > MOST_CELLS:
+            raise InvalidInfoError(
+                f"{self.directory.url}: spatial_index.chunk_size {list(self.info.chunk_size)} "
+                f"makes {count} cells, and as many files, of {grid.low} to {grid.high} nm; "
+                f"expected at most {MOST_CELLS}; it is in nm"
+            )
+        return grid
 
     def _grid(self, there: Mapping[str, Box]) -> CellGrid:
         if self.bounds_nm is not None:
-            return CellGrid.of(self.info, self.bounds_nm)
+            return self._known_grid(self.bounds_nm)
         try:
             return CellGrid.of_files(self.info, np.array(list(there.values())))
         except CorruptDataError as error:
             raise CorruptDataError(f"{self.directory.url}: {error}") from None
 
-    def _holding(self, ids: NDArray[np.uint64], names: Iterable[str]) -> list[str]:
-        """Those of the files that say something of the ids."""
-        found: list[str] = []
-
-        def look(name: str) -> None:
-            boxes = self._read(name)
-            if boxes is not None and np.isin(boxes.ids, ids).any():
-                found.append(name)
-
-        self._each(names, look)
-        return sorted(found)
-
-    def _change(
-        self, new: Mapping[str, Mapping[int, Box]], gone: NDArray[Any]
-    ) -> Callable[[str], None]:
-        """What changes one file: without the ids `gone`, and with what is `new` in it."""
-        gzip = self.directory.storage.has_headers
-
-        def change(name: str) -> None:
-            place = self._place(name)
-
-            def work(only_if: Unchanged | None) -> None:
-                before = self._read(name)
-                after = [Boxes.of(new.get(name, {}))]
-                if before is not None:
-                    after.append(before.some(~np.isin(before.ids, gone)))
-                data = Boxes.joined(after).to_bytes()
-                if gzip:
-                    data = compress(data, "gzip")
-                place.storage.put(
-                    place.key,
-                    data,
-                    encoding="gzip" if gzip else None,
-                    cache_control=CONTROL if gzip else None,
-                    only_if=only_if,
-                )
-
-            place.storage.update(place.key, work)
-
-        return change
+    def _planned(self, shapes: Mapping[int, Shape], grid: CellGrid) -> dict[str, Boxes]:
+        """What each file shall say of segments."""
+        new: dict[str, dict[int, Box]] = {}
+        for key, shape in shapes.items():
+            try:
+                boxes = boxes_in_cells(shape, grid)
+            except LayoutError as error:
+                raise LayoutError(f"{self.directory.url}: segment {key}: {error}") from None
+            for cell, box in boxes.items():
+                new.setdefault(grid.name(cell), {})[key] = box
+        return {name: Boxes.joined([Boxes.of(each)]) for name, each in new.items()}
 
     def __dask_tokenize__(self) -> tuple[str, str, str, str]:
         return type(self).__name__, self.directory.token, repr(self.info), repr(self.bounds_nm)
@@ -347,20 +385,3 @@ def _as_box(bounds: object) -> Box:
     for axis, pair in (parse_bounds(bounds) if bounds is not None else {}).items():
         box[:, AXES.index(axis)] = pair
     return box
-
-
-def _touch(cell: Box, box: Box) -> bool:
-    """Whether a cell, which has its begin and not its end, touches a box, which may be flat."""
-    inside = (cell[0] <= box[0]) & (box[0] < cell[1])
-    return bool((inside | ((cell[0] < box[1]) & (box[0] < cell[1]))).all())
-
-
-def _as_points(key: int, points: ArrayLike) -> NDArray[np.float64]:
-    array = np.asarray(points, float)
-    if not array.size:
-        return np.zeros((0, 3))
-    if array.ndim != 2 or array.shape[1] != 3 or not np.isfinite(array).all():
-        raise ValueError(
-            f"points of segment {key}: shape {array.shape}, expected (N, 3) finite numbers in nm"
-        )
-    return array

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Iterable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,7 +14,7 @@ from xprecomputed.codecs import GZIP_MAGIC, Bytes, compress, decompress
 from xprecomputed.errors import AccessDeniedError, CorruptDataError, StorageError
 from xprecomputed.keyed.ids import as_ids, parse_id
 from xprecomputed.keyed.packing import SLACK_BYTES, Packer, Value
-from xprecomputed.metadata import ShardingSpec, parse_json
+from xprecomputed.metadata import ShardingSpec
 from xprecomputed.parallel import decode_slot, run_bounded
 from xprecomputed.shard_format import locate
 from xprecomputed.storage import (
@@ -27,7 +27,7 @@ from xprecomputed.storage import (
     workers_for,
 )
 
-__all__ = ["KeyedValues", "Value", "read_json", "read_object"]
+__all__ = ["KeyedValues", "Value", "read_blob", "read_object"]
 
 #: No minishard of ids can have more: an index of 100 MB. Writers make a few thousand.
 MAX_ENTRIES = 1 << 22
@@ -46,12 +46,18 @@ def read_object(place: Location, max_bytes: int) -> bytes | None:
     ------
     CorruptDataError, AccessDeniedError, StorageError
     """
+    blob = read_blob(place, max_bytes)
+    return None if blob is None else blob.data
+
+
+def read_blob(place: Location, max_bytes: int) -> Blob | None:
+    """As `read_object`, with the version."""
     blob = place.storage.get(place.key, max_bytes + (max_bytes >> 4) + SLACK_BYTES)
     if blob is None:
         return None
     try:
         with decode_slot():
-            return _plain(blob, max_bytes)
+            return Blob(_plain(blob, max_bytes), version=blob.version)
     except CorruptDataError as error:
         place.storage.forget(place.key)  # or a cache would give it for ever
         raise CorruptDataError(f"{place.url}: {error}") from None
@@ -65,19 +71,6 @@ def _plain(blob: Blob, max_bytes: int) -> bytes:
         with suppress(CorruptDataError):
             return decompress(blob.data, "gzip", max_bytes)
     return blob.data
-
-
-def read_json(place: Location, max_bytes: int) -> Any:
-    """A JSON document, or None where there is no such object.
-
-    Raises
-    ------
-    InvalidInfoError
-        It is not JSON.
-    CorruptDataError, AccessDeniedError, StorageError
-    """
-    data = read_object(place, max_bytes)
-    return None if data is None else parse_json(data, place.url)
 
 
 @dataclass(frozen=True, slots=True)
@@ -164,7 +157,10 @@ class KeyedValues:
         CorruptDataError, AccessDeniedError, StorageError
         """
         if self.sharding is not None:
-            return self.sharded().find(ids).starts >= 0
+            # what is remembered of an index may be of before somebody deleted
+            anew = frozenset(locate(self.sharding, ids).shards.tolist())
+            is_told = self.directory.storage.is_local  # whether the file is another one now
+            return self.sharded().find(ids, frozenset() if is_told else anew).starts >= 0
         there = np.zeros(len(ids), bool)
 
         def ask(position: int) -> None:

@@ -2,31 +2,20 @@
 
 from __future__ import annotations
 
-import json
-import re
 from collections.abc import Mapping, Sequence
 from typing import Any, Literal
 
-import numpy as np
 from numpy.typing import ArrayLike
 
-from xprecomputed.errors import LayerExistsError
-from xprecomputed.keyed import read_json
-from xprecomputed.metadata import LEGACY, MULTIRES, MeshInfo, ShardingSpec, SpatialIndexInfo
-from xprecomputed.metadata.transform import Transform
-from xprecomputed.parallel import run_bounded
-from xprecomputed.shard_format import sharding_for_ids
-from xprecomputed.storage import Location, Unchanged, index_cache, workers_for
+from xprecomputed.keyed.creating import Mode, Sharding, make_folder, sharding_json, transform_json
+from xprecomputed.metadata import LEGACY, MULTIRES, MeshInfo, SpatialIndexInfo, Transform
+from xprecomputed.storage import Location
 
 __all__ = ["create_meshes"]
 
 FORMATS = {MULTIRES: MULTIRES, LEGACY: LEGACY, "multires": MULTIRES, "legacy": LEGACY}
-MAX_INFO_BYTES = 1 << 24
-#: What lies in folders of meshes, ours and those of others.
-_KNOWN = re.compile(r"info|provenance|\d+|\d+:.*|\d+\.index|.+\.(shard|spatial|frags|labels)")
 
 Format = Literal["multires", "legacy", "neuroglancer_multilod_draco", "neuroglancer_legacy_mesh"]
-Sharding = Literal["auto"] | ShardingSpec | Mapping[str, Any] | None
 
 
 def create_meshes(
@@ -42,7 +31,7 @@ def create_meshes(
     mip: int | None = None,
     chunk_size: Sequence[int] | None = None,
     segment_properties: str | None = None,
-    mode: Literal["w-", "w"] = "w-",
+    mode: Mode = "w-",
     extra: Mapping[str, Any] | None = None,
 ) -> MeshInfo:
     """Write the ``info`` of a folder of meshes.
@@ -104,93 +93,19 @@ def create_meshes(
     >>> info.sharding.shard_bits, info.transform.apply([[1, 1, 1]])
     (1, array([[16., 16., 40.]], dtype=float32))
     """
-    if mode not in ("w-", "w"):
-        raise ValueError(f"mode={mode!r}: expected 'w-' or 'w'")
     if format not in FORMATS:
         raise ValueError(f"format={format!r}: expected one of {list(FORMATS)}")
-    place = directory.child("info")
     kind = FORMATS[format]
-    document = {
+    members = {
         "@type": kind,
         "vertex_quantization_bits": vertex_quantization_bits if kind == MULTIRES else None,
         "lod_scale_multiplier": lod_scale_multiplier if kind == MULTIRES else None,
-        "transform": _twelve(transform),
-        "sharding": _sharding(sharding, num_labels),
-        "spatial_index": _plain(spatial_index),
+        "transform": transform_json(transform),
+        "sharding": sharding_json(sharding, num_labels, "raw"),
+        "spatial_index": spatial_index,
         "mip": mip,
-        "chunk_size": None if chunk_size is None else list(chunk_size),
+        "chunk_size": chunk_size,
         "segment_properties": segment_properties,
         **(extra or {}),
     }
-    given = {name: value for name, value in document.items() if value is not None}
-    info = MeshInfo.from_json(given, place.url)
-
-    def write(only_if: Unchanged | None) -> None:
-        if mode == "w":
-            _clear(directory)
-        else:
-            _require_empty(directory)
-        data = json.dumps(info.to_json()).encode()
-        place.storage.put(place.key, data, only_if=only_if)
-
-    place.storage.update(place.key, write, anyway=True)
-    return info
-
-
-def _twelve(transform: Any) -> Any:
-    if transform is None or isinstance(transform, Transform):
-        return None if transform is None else transform.to_json()
-    return np.ravel(transform).tolist()
-
-
-def _sharding(sharding: Sharding, num_labels: int | None) -> Any:
-    if sharding != "auto":
-        return _plain(sharding)
-    if num_labels is None:
-        raise ValueError("sharding='auto' needs num_labels, about how many meshes there will be")
-    return sharding_for_ids(num_labels).to_json()
-
-
-def _plain(value: Any) -> Any:
-    """The JSON of a value of ours, or of whoever gave JSON."""
-    if hasattr(value, "to_json"):
-        return value.to_json()
-    if not isinstance(value, Mapping):
-        return value
-    return {name: list(each) if isinstance(each, tuple) else each for name, each in value.items()}
-
-
-def _require_empty(directory: Location) -> None:
-    entry = next(iter(directory.storage.list_dir(directory.key)), None)
-    if entry is not None:
-        raise LayerExistsError(
-            f"{directory.url}: there are objects, such as {entry.name!r}; choose another folder, "
-            "or replace a folder of meshes with mode='w'"
-        )
-
-
-def _clear(directory: Location) -> None:
-    """Remove what lies in a folder of meshes, but for ``info``, which is replaced after it."""
-    document = read_json(directory.child("info"), MAX_INFO_BYTES)
-    names = [entry.name for entry in directory.storage.list_dir(directory.key)]
-    if document is not None:
-        kind = document.get("@type") if isinstance(document, dict) else None
-        if kind not in (LEGACY, MULTIRES):
-            raise LayerExistsError(
-                f"{directory.url}: its info says {kind!r}, which is none of meshes, so nothing is "
-                "removed; choose another folder, or delete this one yourself"
-            )
-    else:  # the oldest folders of meshes have none
-        strange = [name for name in names if not _KNOWN.fullmatch(name)]
-        if strange:
-            raise LayerExistsError(
-                f"{directory.url}: there is no info, and {strange[0]!r} belongs to no mesh, so "
-                "nothing is removed; choose another folder, or delete this one yourself"
-            )
-
-    def remove(name: str) -> None:
-        place = directory.child(name)
-        place.storage.delete(place.key)
-
-    run_bounded([name for name in names if name != "info"], remove, workers=workers_for(directory))
-    index_cache.clear()  # not every store can tell that an object was replaced
+    return make_folder(directory, members, MeshInfo.from_json, mode, (LEGACY, MULTIRES))

@@ -17,22 +17,38 @@ import numpy as np
 from numpy.typing import NDArray
 
 from xprecomputed.codecs import draco
-from xprecomputed.codecs._optional import optional
-from xprecomputed.mesh.lods import PURPOSE, Surface, make_lods, resolution
+from xprecomputed.mesh.lods import make_lods, resolution
 from xprecomputed.mesh.manifest import Manifest
-from xprecomputed.mesh.octree import Cells, cut, sort_into_cells, weld, zorder
+from xprecomputed.mesh.octree import Cells, cut, sort_into_cells, spread, weld, zorder
 from xprecomputed.metadata import MeshInfo
 
-__all__ = ["Encoded", "Levels", "check_mesh", "count_lods", "encode_mesh", "stored_model"]
+__all__ = [
+    "Encoded",
+    "Grid",
+    "Levels",
+    "check_pieces",
+    "count_lods",
+    "encode_mesh",
+    "lods_for",
+    "nothing_left",
+    "on_lattice",
+    "scales",
+    "stored_model",
+]
 
 #: About so many triangles are in a fragment, on average, where nobody says otherwise.
 USUAL_TRIANGLES = 1 << 14
 MOST_LODS = 16
 #: Along an axis; the planes between them are listed.
 MOST_CELLS = 1 << 16
+#: Where nobody says how many levels, a triangle lies in so many more cells than one, on average.
+USUAL_PIECES = 0.25
+#: Whatever somebody says, it lies in no more than so many, and all in so many more.
+MOST_PIECES, FREE_PIECES = 4, 1 << 16
 
 Triple = tuple[float, float, float]
 Floats = NDArray[np.float64]
+Faces = NDArray[np.int64]
 #: Vertices in nm, (N, 3), and faces, (M, 3), of each level of detail, the finest first.
 Levels = Sequence[tuple[NDArray[np.floating], NDArray[np.integer]]]
 
@@ -53,7 +69,7 @@ class Encoded:
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class _Grid:
+class Grid:
     """The cells of all levels: where they begin and how large those of level 0 are.
 
     In the stored model; the numbers are those that float32 holds.
@@ -61,46 +77,44 @@ class _Grid:
 
     origin: Floats
     shape: Floats
+    steps: int
 
     @classmethod
-    def around(cls, corners: Floats, shape: Floats) -> _Grid:
-        """A grid with cells of at least this shape, whose first begins at or before a corner."""
-        return cls(_rounded(corners, -np.inf), _rounded(shape, np.inf))
+    def around(
+        cls, stored: Sequence[Floats], info: MeshInfo, count: int, chunk_shape: Triple | None
+    ) -> Grid:
+        """The grid for `count` levels, of some of which these are the vertices of all triangles.
 
-
-def check_mesh(
-    key: int, levels: Levels, info: MeshInfo, chunk_shape: Triple | None, num_lods: int | None
-) -> None:
-    """Refuse what `encode_mesh` would, and what no mesh directory holds.
-
-    Raises
-    ------
-    ValueError
-    MissingDependencyError
-        Levels of detail are to be made, and fast-simplification is absent.
-    """
-    if len(levels) > 1 and (num_lods is not None or not info.is_multires):
-        wanted = "num_lods makes levels of one" if info.is_multires else "legacy meshes have one"
-        raise ValueError(f"mesh of segment {key}: {len(levels)} levels were given, and {wanted}")
-    for vertices, _ in levels:
-        if not np.isfinite(vertices).all():
-            raise ValueError(f"mesh of segment {key}: vertices that are not finite")
-    vertices, faces = levels[0]
-    a, b, c = vertices[faces.T]
-    corners = (a != b).any(axis=1) & (b != c).any(axis=1) & (c != a).any(axis=1)
-    if not corners.any():
-        raise ValueError(
-            f"mesh of segment {key}: {len(faces)} triangles, none with three corners in different "
-            "places; leave it out, or delete what is stored of it"
-        )
-    try:
-        stored = [stored_model(each[np.unique(named)], info) for each, named in levels]
-        _grid(stored, info, chunk_shape)
-    except ValueError as error:
-        raise ValueError(f"mesh of segment {key}: {error}") from None
-    makes_some = num_lods is None and (len(faces) > USUAL_TRIANGLES or chunk_shape is not None)
-    if info.is_multires and len(levels) == 1 and (makes_some or (num_lods or 1) > 1):
-        optional("fast_simplification", PURPOSE)
+        Raises
+        ------
+        ValueError
+            It is not one of float32, or an axis has more than 65,536 cells.
+        """
+        corners = np.concatenate(stored)
+        low, high = corners.min(axis=0), corners.max(axis=0)
+        if chunk_shape is None:
+            nm = np.linalg.norm(info.transform.matrix[:, :3], axis=0)  # of a step along each axis
+            edge = ((high - _rounded(low, -np.inf)) * nm).max() / 2 ** (count - 1)
+            shape = (edge or 1.0) / nm
+        else:
+            shape = np.asarray(chunk_shape, np.float64)
+        steps = (1 << (info.vertex_quantization_bits or 16)) - 1
+        grid = cls(_rounded(low, -np.inf), _rounded(shape, np.inf), steps)
+        numbers = np.concatenate([grid.origin, grid.shape])
+        if not (np.isfinite(numbers).all() and high.max() < 3e38):
+            raise ValueError(
+                f"a mesh from {low.tolist()} to {high.tolist()} in the stored model, which has "
+                "float32: check its vertices and the transform of the info"
+            )
+        with np.errstate(over="ignore"):
+            cells = np.ceil((high - grid.origin) / grid.shape).max()
+        if cells > MOST_CELLS:
+            raise ValueError(
+                f"chunk_shape={shape.tolist()}: {cells:.0f} cells along an axis of a mesh from "
+                f"{low.tolist()} to {high.tolist()}, at most {MOST_CELLS} are written; units are "
+                "those of the stored model"
+            )
+        return grid
 
 
 def stored_model(vertices: NDArray[np.floating], info: MeshInfo) -> Floats:
@@ -117,7 +131,8 @@ def count_lods(vertices: NDArray[np.floating], faces: NDArray[np.integer]) -> in
     """How many levels of detail a mesh should have.
 
     So many that the cells of level 0, which begin as one cube around the mesh and are halved
-    with each level, have 16,384 triangles on average.
+    with each level, have 16,384 triangles on average; but fewer where large triangles lie among
+    small ones, so that cutting the large ones does not make more than there are.
 
     Parameters
     ----------
@@ -137,9 +152,13 @@ def count_lods(vertices: NDArray[np.floating], faces: NDArray[np.integer]) -> in
     extent = (centres.max(axis=0) - low).max() or 1.0
     finest = np.floor((centres - low) / extent * ((1 << MOST_LODS) - 1)).astype(np.int64)
     codes = np.sort(zorder(finest))
+    areas, lengths = spread(vertices / extent, faces)
     for lods in range(1, MOST_LODS):
         cells = codes >> np.uint64(3 * (MOST_LODS - lods + 1))
-        if len(faces) <= USUAL_TRIANGLES * (1 + np.count_nonzero(np.diff(cells))):
+        pieces = areas * 4**lods + lengths * 2**lods  # with one level more
+        if len(faces) <= USUAL_TRIANGLES * (
+            1 + np.count_nonzero(np.diff(cells))
+        ) or pieces > USUAL_PIECES * len(faces):
             return lods
     return MOST_LODS
 
@@ -163,12 +182,13 @@ def encode_mesh(
         Multi-resolution: its transform, bits and multiplier.
     num_lods : int, optional
         How many levels are made of one; otherwise see `count_lods`, or with `chunk_shape` as
-        many as make the coarsest a single fragment, 16 at most.
+        many as make the coarsest a single fragment, 16 at most; fewer where coarser ones
+        cannot be made.
     reduction : float
         See `make_lods`.
     chunk_shape : tuple of three float, optional
         A cell of level 0 in units of the stored model, x, y, z; those of level l are ``2**l`` as
-        large. Otherwise cubes in nm, of which the coarsest level has a single one.
+        large. Otherwise cubes in nm, of which the coarsest of those levels has a single one.
 
     Returns
     -------
@@ -181,8 +201,9 @@ def encode_mesh(
     ------
     ValueError
         Not one triangle with three corners in different places, as they are or as they are
-        stored; so small a `chunk_shape` that an axis has more than 65,536 cells; or a mesh that
-        leaves the range of float32 in the stored model.
+        stored; so small a `chunk_shape` that an axis has more than 65,536 cells, or one or so
+        many levels that cutting makes many more triangles (`check_pieces`); or a mesh or scales
+        that leave the range of float32.
     MissingDependencyError
         DracoPy is absent, or fast-simplification where it is needed.
 
@@ -197,28 +218,78 @@ def encode_mesh(
     surfaces = [weld(vertices.astype(np.float64), faces) for vertices, faces in levels]
     if not len(surfaces[0][1]):
         raise ValueError("not one triangle with three corners in different places")
+    count = lods_for(surfaces, info, num_lods, chunk_shape)
     if len(surfaces) == 1:
-        count = num_lods or _lods_for(*surfaces[0], info, chunk_shape)
-        surfaces = make_lods(*surfaces[0], count, reduction)
+        surfaces = make_lods(*surfaces[0], count, reduction, only_coarser=num_lods is None)
     stored = [(stored_model(vertices, info), faces) for vertices, faces in surfaces]
-    grid = _grid([vertices for vertices, _ in stored], info, chunk_shape)
-    steps = (1 << (info.vertex_quantization_bits or 16)) - 1
-    cells = [_cells(*each, grid, lod, steps) for lod, each in enumerate(stored)]
+    grid = Grid.around([vertices for vertices, _ in stored], info, count, chunk_shape)
+    check_pieces(stored, grid, len(stored))
+    cells = [_cells(*each, grid, lod) for lod, each in enumerate(stored)]
     if not len(cells[0][1].positions):
-        raise ValueError(
-            f"nothing is left of the mesh where a step is {(grid.shape / steps).tolist()} in the "
-            "stored model: take a smaller chunk_shape, or 16 vertex_quantization_bits"
-        )
-    return _assembled(cells, grid, steps, _scales(surfaces, grid, info, steps))
+        raise ValueError(nothing_left(grid))
+    return _assembled(cells, grid, scales(surfaces, grid, info))
 
 
-def _lods_for(
-    vertices: Floats, faces: NDArray[np.int64], info: MeshInfo, chunk_shape: Triple | None
+def lods_for(
+    levels: Levels, info: MeshInfo, num_lods: int | None, chunk_shape: Triple | None
 ) -> int:
+    """How many levels there will be, at most; nm, only vertices that triangles have."""
+    if num_lods is not None or len(levels) > 1:
+        return num_lods or len(levels)
+    vertices, faces = levels[0]
     if chunk_shape is None:
         return count_lods(vertices, faces)
-    times = (np.ptp(stored_model(vertices, info), axis=0) / np.asarray(chunk_shape)).max()
+    with np.errstate(over="ignore"):
+        times = (np.ptp(stored_model(vertices, info), axis=0) / np.asarray(chunk_shape)).max()
+    if times > MOST_CELLS:
+        return MOST_LODS
     return 1 + min(int(np.ceil(np.log2(max(times, 1.0)))), MOST_LODS - 1)
+
+
+def nothing_left(grid: Grid) -> str:
+    """What to say of a mesh that is smaller than a step."""
+    return (
+        f"nothing is left of the mesh where a step is {(grid.shape / grid.steps).tolist()} in the "
+        "stored model: take a smaller chunk_shape, or 16 vertex_quantization_bits"
+    )
+
+
+def check_pieces(stored: Sequence[tuple[Floats, Faces]], grid: Grid, count: int) -> None:
+    """Refuse cells that would cut a mesh to pieces without number.
+
+    Parameters
+    ----------
+    stored : sequence of (vertices, faces)
+        float64 (N, 3), in the stored model; the last is taken for all levels that follow.
+    grid : Grid
+    count : int
+        Levels.
+
+    Raises
+    ------
+    ValueError
+        In all levels, triangles lie in more than 4 further cells for each that is in level 0,
+        and 65,536.
+
+    Examples
+    --------
+    >>> triangle = np.array([[0.0, 0, 0], [8, 0, 0], [0, 8, 0]]), np.array([[0, 1, 2]])
+    >>> check_pieces([triangle], Grid(np.zeros(3), np.ones(3), 65535), 4)
+    """
+    spreads = [spread(vertices / grid.shape, faces) for vertices, faces in stored]
+    pieces = 0.0
+    for lod in range(count):
+        areas, lengths = spreads[min(lod, len(spreads) - 1)]
+        finer = (2 if lod else 1) / 2**lod  # cells from level 1 on are cut in halves, too
+        pieces += areas * finer**2 + lengths * finer
+    faces = len(stored[0][1])
+    most = MOST_PIECES * faces + FREE_PIECES
+    if pieces > most:
+        raise ValueError(
+            f"{count} levels, the finest with cells of {grid.shape.tolist()} in the stored model, "
+            f"cut {faces} triangles to pieces in about {pieces:.3g} cells, at most {most} are "
+            "written: take a larger chunk_shape or a smaller num_lods"
+        )
 
 
 def _rounded(values: Floats, toward: float) -> Floats:
@@ -229,40 +300,19 @@ def _rounded(values: Floats, toward: float) -> Floats:
     return np.where(wrong, np.nextafter(near, np.float32(toward)), near).astype(np.float64)
 
 
-def _grid(stored: Sequence[Floats], info: MeshInfo, chunk_shape: Triple | None) -> _Grid:
-    """The grid for levels whose vertices are all those of triangles."""
-    corners = np.concatenate(stored)
-    low, high = corners.min(axis=0), corners.max(axis=0)
-    if chunk_shape is None:
-        nm = np.linalg.norm(info.transform.matrix[:, :3], axis=0)  # of a step along each axis
-        edge = ((high - _rounded(low, -np.inf)) * nm).max() / 2 ** (len(stored) - 1)
-        shape = (edge or 1.0) / nm
-    else:
-        shape = np.asarray(chunk_shape, np.float64)
-    grid = _Grid.around(low, shape)
-    if not (np.isfinite(grid.origin).all() and np.isfinite(grid.shape).all() and high.max() < 3e38):
-        raise ValueError(
-            f"a mesh from {low.tolist()} to {high.tolist()} in the stored model, which has "
-            "float32: check its vertices and the transform of the info"
-        )
-    with np.errstate(over="ignore"):
-        count = np.ceil((high - grid.origin) / grid.shape).max()
-    if count > MOST_CELLS:
-        raise ValueError(
-            f"chunk_shape={shape.tolist()}: {count:.0f} cells along an axis of a mesh from "
-            f"{low.tolist()} to {high.tolist()}, at most {MOST_CELLS} are written; units are those "
-            "of the stored model"
-        )
-    return grid
+def on_lattice(vertices: Floats, grid: Grid, lod: int) -> NDArray[np.int64]:
+    """Vertices in steps of a level."""
+    along = (vertices - grid.origin) / (grid.shape * 2**lod)
+    rounded: NDArray[np.int64] = np.rint(along * grid.steps).astype(np.int64)
+    return rounded
 
 
 def _cells(
-    vertices: Floats, faces: NDArray[np.int64], grid: _Grid, lod: int, steps: int
+    vertices: Floats, faces: NDArray[np.int64], grid: Grid, lod: int
 ) -> tuple[NDArray[np.int64], Cells]:
     """Vertices of a level on its lattice, and its triangles by cell."""
-    along = (vertices - grid.origin) / (grid.shape * 2**lod)
-    lattice = np.rint(along * steps).astype(np.int64)
-    lattice, corners = weld(lattice, faces)
+    steps = grid.steps
+    lattice, corners = weld(on_lattice(vertices, grid, lod), faces)
     if not len(corners):
         return lattice, sort_into_cells(lattice, corners, steps)
     counts = np.maximum(-(-lattice.max(axis=0) // steps), 1)
@@ -280,22 +330,34 @@ def _planes(count: int, steps: int, halves: bool) -> NDArray[np.int64]:
     return planes
 
 
-def _scales(
-    levels: Sequence[Surface], grid: _Grid, info: MeshInfo, steps: int
-) -> tuple[float, ...]:
-    """How fine each level is, times the multiplier of the info; never finer than one before."""
+def scales(levels: Levels, grid: Grid, info: MeshInfo) -> tuple[float, ...]:
+    """How fine each level is, times the multiplier of the info; never finer than one before.
+
+    Raises
+    ------
+    ValueError
+        float32 does not hold one.
+    """
     linear = info.transform.matrix[:, :3]
-    step = float((grid.shape * np.linalg.norm(linear, axis=0)).max()) / steps
+    step = float((grid.shape * np.linalg.norm(linear, axis=0)).max()) / grid.steps
     nm = [max(resolution(*each), step * 2**lod) for lod, each in enumerate(levels)]
     unit = float(np.linalg.norm(linear, 2)) * info.lod_scale_multiplier
-    return tuple((np.maximum.accumulate(nm) / unit).tolist())
+    found = np.maximum.accumulate(nm) / unit
+    with np.errstate(over="ignore", under="ignore"):
+        stored = found.astype(np.float32)
+    if not (np.isfinite(stored).all() and (stored > 0).all()):
+        raise ValueError(
+            f"lod_scales of {found.tolist()}, which float32 does not hold: they are nm divided by "
+            f"the lod_scale_multiplier of the info, {info.lod_scale_multiplier}, and by its "
+            "transform; make the folder with others"
+        )
+    return tuple(found.tolist())
 
 
 def _assembled(
     cells: Sequence[tuple[NDArray[np.int64], Cells]],
-    grid: _Grid,
-    steps: int,
-    scales: tuple[float, ...],
+    grid: Grid,
+    lod_scales: tuple[float, ...],
 ) -> Encoded:
     positions: list[NDArray[np.uint32]] = []
     sizes: list[NDArray[np.uint32]] = []
@@ -303,7 +365,7 @@ def _assembled(
     parents = np.zeros((0, 3), np.int64)
     for lattice, level in cells:
         coded = [
-            _fragment(lattice, faces, position * steps)
+            _fragment(lattice, faces, position * grid.steps)
             for position, faces in zip(level.positions, level.faces, strict=True)
         ]
         streams += coded
@@ -319,7 +381,7 @@ def _assembled(
     manifest = Manifest(
         _triple(grid.shape),
         _triple(grid.origin),
-        scales,
+        lod_scales,
         np.zeros((len(cells), 3), np.float32),
         tuple(positions),
         tuple(sizes),

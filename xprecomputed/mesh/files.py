@@ -21,10 +21,16 @@ def check_files(path: Path, count: int, file_format: str, fuse: bool) -> None:
     Raises
     ------
     ValueError
-        An unknown format, several meshes for one file, or one mesh of several for a folder.
+        An unknown format, several meshes for one file, one mesh of several for a folder, or a
+        name that looks like that of a file of another kind, and is not that of a folder.
     """
     if file_format not in FILE_FORMATS:
         raise ValueError(f"file_format={file_format!r}: expected one of {FILE_FORMATS}")
+    if path.suffix and not _is_file(path) and not os.path.isdir(path):
+        raise ValueError(
+            f"{path}: expected a folder, or a file that ends with one of {FILE_FORMATS}; a folder "
+            "of such a name must be there before"
+        )
     if _is_file(path) and count != 1 and not fuse:
         raise ValueError(
             f"{path}: {count} meshes for one file; give a folder, or fuse=True for one mesh of all"

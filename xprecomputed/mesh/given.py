@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from numbers import Real
 from typing import Any
 
 import numpy as np
@@ -68,14 +69,14 @@ def _several(meshes: Any) -> Iterable[Any]:
     return meshes
 
 
-def _own_id(mesh: Any) -> int:
+def _own_id(mesh: Any) -> Any:
     number = getattr(mesh, "segment_id", None)
     if number is None:
         raise ValueError(
             f"{mesh!r:.80}: whose mesh is it? Give a Mesh with its segment_id, or a mapping of ids "
             "to meshes"
         )
-    return int(number)
+    return number
 
 
 def _levels(mesh: Any, number: int) -> Sequence[Any]:
@@ -103,8 +104,15 @@ def _is_pair(value: Any) -> bool:
 
 
 def _surface(level: Any, number: int) -> tuple[NDArray[np.float32], NDArray[np.uint32]]:
+    has_both = hasattr(level, "vertices") and hasattr(level, "faces")
+    if not has_both and not (isinstance(level, list | tuple) and len(level) == 2):
+        count = f" of {len(level)}" if isinstance(level, list | tuple) else ""
+        raise TypeError(
+            f"mesh of segment {number}: {type(level).__name__}{count}, expected a Mesh, a "
+            "trimesh.Trimesh or (vertices, faces), of shapes (N, 3) and (M, 3)"
+        )
     try:
-        if not hasattr(level, "vertices"):
+        if not has_both:
             vertices, faces = level
             level = Mesh(vertices, faces)
         elif not isinstance(level, Mesh):
@@ -128,15 +136,17 @@ def check_options(
     ------
     ValueError
     """
-    if compression not in COMPRESSIONS:
+    if not (compression is None or isinstance(compression, str)) or (
+        compression not in COMPRESSIONS
+    ):
         raise ValueError(f"compression={compression!r}: expected one of {COMPRESSIONS}")
     if not info.is_multires:
         for name, value, usual in (
-            ("num_lods", num_lods, (None, 1)),
-            ("reduction", reduction, (0.25,)),
-            ("chunk_shape", chunk_shape, (None,)),
+            ("num_lods", num_lods, num_lods is None or _is_integer(num_lods, 1, 1)),
+            ("reduction", reduction, isinstance(reduction, Real) and reduction == 0.25),
+            ("chunk_shape", chunk_shape, chunk_shape is None),
         ):
-            if not any(value is each or value == each for each in usual):
+            if not usual:
                 raise ValueError(f"{name}={value!r}: legacy meshes have one level and no cells")
         return None
     if compression not in ("auto", None):
@@ -146,7 +156,7 @@ def check_options(
         )
     if num_lods is not None and not _is_integer(num_lods, 1, MOST_LODS):
         raise ValueError(f"num_lods={num_lods!r}: expected an integer from 1 to {MOST_LODS}")
-    if isinstance(reduction, bool) or not (np.isreal(reduction) and 0 < reduction < 1):
+    if not isinstance(reduction, Real) or not 0 < float(reduction) < 1:
         raise ValueError(f"reduction={reduction!r}: expected a number above 0 and below 1")
     return None if chunk_shape is None else _shape(chunk_shape)
 

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
+from urllib.parse import unquote
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,6 +13,7 @@ from numpy.typing import NDArray
 from xprecomputed.codecs import Bytes, draco
 from xprecomputed.errors import CorruptDataError, InvalidInfoError
 from xprecomputed.metadata import parse_json
+from xprecomputed.storage.base import without_suffix
 
 __all__ = [
     "MAX_MANIFEST_BYTES",
@@ -47,7 +49,7 @@ def parse_manifest(data: Bytes, where: str) -> tuple[str, ...]:
     Raises
     ------
     CorruptDataError
-        Not such a document, too many names, or one that leads elsewhere.
+        Not such a document, too many names, two of one name, or one that leads elsewhere.
 
     Examples
     --------
@@ -66,20 +68,41 @@ def parse_manifest(data: Bytes, where: str) -> tuple[str, ...]:
         )
     if len(names) > MAX_FRAGMENTS:
         raise CorruptDataError(f"{where}: {len(names)} fragments, at most {MAX_FRAGMENTS} are read")
-    for name in names:
-        _check_name(name, where)
+    _check_names(names, where)
     return tuple(names)
 
 
-def _check_name(name: str, where: str) -> None:
+def _check_names(names: Sequence[str], where: str) -> None:
     """Names come from whoever wrote the manifest: they may name a neighbour and nothing else."""
-    plain = name and len(name) <= 1000 and not re.search(r"[/\\\x00-\x1f\x7f]", name)
-    if not plain or name.startswith(".") or not name.isprintable():
-        raise CorruptDataError(
-            f"{where}: fragment {name[:100]!r}; expected the plain name of an object beside it"
-        )
-    if _TAKEN.fullmatch(name):
-        raise CorruptDataError(f"{where}: fragment {name[:100]!r}, which names another document")
+    known: set[str] = set()
+    for name in names:
+        if name in known:  # a short manifest of one large fragment would be a huge mesh
+            raise CorruptDataError(f"{where}: fragment {name[:100]!r} is listed twice")
+        known.add(name)
+        # web servers take %2F for a slash
+        if not (_is_plain(name) and _is_plain(unquote(name))):
+            raise CorruptDataError(
+                f"{where}: fragment {name[:100]!r}; expected the plain name of an object beside it"
+            )
+        if _is_taken(name) or _is_taken(unquote(name)):
+            raise CorruptDataError(
+                f"{where}: fragment {name[:100]!r}, which names another document"
+            )
+
+
+def _is_plain(name: str) -> bool:
+    fits = 0 < len(name) <= 1000 and not name.startswith(".") and name.isprintable()
+    return fits and not re.search(r"[/\\\x00-\x1f\x7f]", name)
+
+
+def _is_taken(name: str) -> bool:
+    """Whether another document may have that name, or its compressed form."""
+    suffix = "."
+    while suffix:
+        if _TAKEN.fullmatch(name):
+            return True
+        name, suffix = without_suffix(name)
+    return False
 
 
 def encode_manifest(names: Iterable[str]) -> bytes:
@@ -96,8 +119,7 @@ def encode_manifest(names: Iterable[str]) -> bytes:
     b'{"fragments":["7:0:1"]}'
     """
     listed = list(names)
-    for name in listed:
-        _check_name(name, "a manifest to write")
+    _check_names(listed, "a manifest to write")
     return json.dumps({"fragments": listed}, separators=(",", ":")).encode()
 
 

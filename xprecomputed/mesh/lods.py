@@ -20,6 +20,8 @@ __all__ = ["make_lods", "resolution", "simplify"]
 PURPOSE = "coarser levels of detail"
 #: A mesh of so few triangles is not made coarser.
 LEAST_TRIANGLES = 256
+#: With more than this part of the triangles a level is not coarser.
+ALMOST_ALL = 0.9
 
 Surface = tuple[NDArray[np.float64], NDArray[np.int64]]
 
@@ -41,6 +43,8 @@ def make_lods(
     faces: NDArray[np.integer],
     num_lods: int,
     reduction: float = 0.25,
+    *,
+    only_coarser: bool = False,
 ) -> list[Surface]:
     """Levels of detail of a mesh, each made of the one before.
 
@@ -54,6 +58,9 @@ def make_lods(
     reduction : float
         Which part of the triangles each level keeps, above 0 and below 1. A quarter goes with
         the octree: a cell of the next level has the area of four.
+    only_coarser : bool
+        End before a level that would have more than nine tenths of the triangles before it, as
+        of a mesh that is all borders, unless those are 256 or fewer.
 
     Returns
     -------
@@ -76,7 +83,10 @@ def make_lods(
     level = weld(vertices.astype(np.float64), faces)
     lods = [level]
     while len(lods) < num_lods:
-        level = simplify(*level, max(int(len(level[1]) * reduction), LEAST_TRIANGLES))
+        before = len(level[1])
+        level = simplify(*level, max(int(before * reduction), LEAST_TRIANGLES))
+        if only_coarser and len(level[1]) > max(ALMOST_ALL * before, LEAST_TRIANGLES):
+            break
         lods.append(level)
     return lods
 

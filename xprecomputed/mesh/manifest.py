@@ -15,6 +15,8 @@ __all__ = ["Manifest"]
 HEAD_BYTES = 28  # chunk shape, grid origin, number of lods
 LOD_BYTES = 20  # scale, vertex offset, number of fragments
 FRAGMENT_BYTES = 16  # position, size
+#: Each halves the one before: with so many the coarsest has one cell, whatever the finest has.
+MAX_LODS = 64
 
 Triple = tuple[float, float, float]
 
@@ -82,7 +84,8 @@ class Manifest:
         Raises
         ------
         CorruptDataError
-            Not exactly as long as its counts say, or with numbers that place nothing.
+            Not exactly as long as its counts say, of more than 64 lods, or with numbers that place
+            nothing.
         """
         counts = _counts(data)
         lods = len(counts)
@@ -148,6 +151,8 @@ def _counts(data: Bytes) -> list[int]:
             f"mesh manifest of {lods} lods in {len(data)} bytes, which have room for 1 to "
             f"{(len(data) - HEAD_BYTES) // LOD_BYTES}"
         )
+    if lods > MAX_LODS:
+        raise CorruptDataError(f"mesh manifest of {lods} lods, at most {MAX_LODS} are read")
     counts: list[int] = np.frombuffer(data, "<u4", lods, after - 4 * lods).tolist()
     expected = after + FRAGMENT_BYTES * sum(counts)  # of Python's integers: nothing overflows
     if len(data) != expected:

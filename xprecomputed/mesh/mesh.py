@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from xprecomputed.codecs._optional import optional
+from xprecomputed.keyed import as_ids
 from xprecomputed.mesh.welding import drop_degenerate, same_vertices
 
 __all__ = ["Mesh"]
@@ -30,7 +31,7 @@ class Mesh:
     faces : array_like of uint32, shape (M, 3)
         Positions in `vertices`; not copied where it is uint32.
     segment_id : int, optional
-        Whose mesh it is; None of several.
+        Whose mesh it is, 0 to 2**64 - 1; None of several.
     lod : int
         Level of detail, 0 is the finest.
     resolution_nm : float, optional
@@ -39,7 +40,10 @@ class Mesh:
     Raises
     ------
     ValueError
-        Another shape, faces that are not integers, or that name a vertex which is not there.
+        Another shape, faces that are not integers, or that name a vertex which is not there; a
+        segment id out of range.
+    TypeError
+        A segment id that is no integer.
 
     Examples
     --------
@@ -59,6 +63,8 @@ class Mesh:
     def __post_init__(self) -> None:
         object.__setattr__(self, "vertices", _vertices(self.vertices))
         object.__setattr__(self, "faces", _faces(self.faces, len(self.vertices)))
+        if self.segment_id is not None:
+            object.__setattr__(self, "segment_id", int(as_ids([self.segment_id])[0][0]))
 
     @classmethod
     def empty(

@@ -19,7 +19,7 @@ from xprecomputed.keyed import (
     as_ids,
     check_missing,
     raise_missing,
-    read_json,
+    read_info,
 )
 from xprecomputed.mesh.deleting import delete_meshes
 from xprecomputed.mesh.files import check_files, write_files
@@ -30,8 +30,6 @@ from xprecomputed.metadata import MeshInfo
 from xprecomputed.storage import Location
 
 __all__ = ["Meshes", "open_meshes"]
-
-MAX_INFO_BYTES = 1 << 24
 
 
 def open_meshes(directory: Location, bounds_nm: Bounds | None = None) -> Meshes:
@@ -52,11 +50,8 @@ def open_meshes(directory: Location, bounds_nm: Bounds | None = None) -> Meshes:
     ------
     InvalidInfoError, AccessDeniedError, StorageError, CorruptDataError
     """
-    place = directory.child("info")
-    document = read_json(place, MAX_INFO_BYTES)
-    if document is None:
-        return Meshes(directory, MeshInfo(), False, bounds_nm)
-    return Meshes(directory, MeshInfo.from_json(document, place.url), True, bounds_nm)
+    info = read_info(directory, MeshInfo.from_json)
+    return Meshes(directory, info or MeshInfo(), info is not None, bounds_nm)
 
 
 @dataclass(frozen=True, slots=True, repr=False)
@@ -120,7 +115,8 @@ class Meshes(Segments[MeshInfo]):
         lod : int
             Level of detail: 0 is the finest, -1 the coarsest. Legacy meshes have no other than 0.
         fuse : bool
-            One mesh of all; vertices of different segments stay apart.
+            One mesh of all; vertices of different segments stay apart. Of none, where all are
+            missing and skipped, one without vertices.
         missing : {"raise", "skip"}
         bbox : array_like or mapping, optional
             nm: ``((x0, y0, z0), (x1, y1, z1))``, or axes to slices or pairs. Only fragments that
@@ -140,8 +136,8 @@ class Meshes(Segments[MeshInfo]):
         -------
         Mesh, or dict of int to Mesh
             Of one id the mesh, or None where it is missing and skipped; of several those that
-            are there, in the order asked. ``vertices`` (N, 3) float32 nm, x, y, z; ``faces``
-            (M, 3) uint32.
+            are there, in the order asked; with `fuse` always a mesh. ``vertices`` (N, 3) float32
+            nm, x, y, z; ``faces`` (M, 3) uint32.
 
         Raises
         ------
@@ -170,7 +166,10 @@ class Meshes(Segments[MeshInfo]):
             else:
                 meshes[number] = mesh if tolerance is None else mesh.weld(tolerance)
         if lost and missing == "raise":
-            raise_missing("mesh", self.values.place_of(lost[0]), lost)
+            place = self.values.place_of(lost[0])
+            if not self.has_info:
+                place += " (the folder has no info, so it was taken for one of legacy meshes)"
+            raise_missing("mesh", place, lost)
         if fuse:
             return Mesh.fuse(meshes.values())
         return meshes.get(int(numbers[0])) if single else meshes
@@ -218,7 +217,9 @@ class Meshes(Segments[MeshInfo]):
     def delete(self, ids: Any) -> int:
         """Remove meshes, and what the spatial index says of them.
 
-        A manifest goes before its fragments: what an interruption leaves is not found.
+        A manifest goes before its fragments: what an interruption leaves is not found. Of a
+        legacy mesh only fragments go that are called after it, ``<id>:...``; others may belong
+        to other meshes, too.
 
         Parameters
         ----------
@@ -264,8 +265,9 @@ class Meshes(Segments[MeshInfo]):
         Raises
         ------
         ValueError
-            Several meshes for one file, one of several for a folder, an unknown format, or a
-            mesh without faces, which only "precomputed" has a form for.
+            Several meshes for one file, one of several for a folder, an unknown format, an
+            unknown ending of what is no folder, or a mesh without faces, which only "precomputed"
+            has a form for.
         SegmentMissingError, LodNotFoundError, CorruptDataError, AccessDeniedError, StorageError
         MissingDependencyError
         """

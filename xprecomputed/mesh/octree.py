@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["Cells", "cut", "sort_into_cells", "weld", "zorder"]
+__all__ = ["Cells", "cut", "has_triangle", "sort_into_cells", "spread", "used", "weld", "zorder"]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -60,16 +60,53 @@ def weld(
     >>> weld(corners, np.array([[0, 1, 2], [1, 3, 2]]))[1].tolist()
     [[0, 2, 1]]
     """
-    vertices, faces = _used(vertices, faces)
+    vertices, faces = used(vertices, faces)
     vertices, numbers = _unique_rows(vertices)
     a, b, c = corners = numbers[faces.T]
-    return _used(vertices, corners.T[(a != b) & (b != c) & (c != a)])
+    return used(vertices, corners.T[(a != b) & (b != c) & (c != a)])
 
 
-def _used(
+def has_triangle(vertices: NDArray[Any], faces: NDArray[np.integer]) -> bool:
+    """Whether any triangle has three corners in different places: whether `weld` leaves one."""
+    a, b, c = vertices[faces.T]
+    apart = (a != b).any(axis=1) & (b != c).any(axis=1) & (c != a).any(axis=1)
+    return bool(apart.any())
+
+
+def spread(vertices: NDArray[np.float64], faces: NDArray[np.integer]) -> tuple[float, float]:
+    """What tells in how many cells of a grid triangles lie, before they are cut along it.
+
+    In about ``areas * n**2 + lengths * n`` more than there are triangles, where cells are n to a
+    unit: by as many as its sides pass planes, and as it covers seen along each axis. When they
+    are cut, up to four triangles come out for each.
+
+    Parameters
+    ----------
+    vertices : ndarray of float64, shape (N, 3)
+    faces : ndarray of integers, shape (M, 3)
+
+    Returns
+    -------
+    areas : float
+        Of all triangles as seen along x, y and z, together.
+    lengths : float
+        Half of that of all sides, along x, y and z together.
+
+    Examples
+    --------
+    >>> spread(np.array([[0.0, 0, 0], [8, 0, 0], [0, 8, 0]]), np.array([[0, 1, 2]]))
+    (32.0, 16.0)
+    """
+    a, b, c = vertices[faces.T]
+    areas = np.abs(np.cross(b - a, c - a)).sum() / 2
+    lengths = sum(np.abs(end - begin).sum() for begin, end in ((a, b), (b, c), (c, a))) / 2
+    return float(areas), float(lengths)
+
+
+def used(
     vertices: NDArray[Any], faces: NDArray[np.integer]
 ) -> tuple[NDArray[Any], NDArray[np.int64]]:
-    """Without vertices that no triangle has."""
+    """A mesh without the vertices that no triangle has."""
     is_used = np.zeros(len(vertices), np.bool_)
     is_used[faces] = True
     numbers = np.cumsum(is_used) - 1

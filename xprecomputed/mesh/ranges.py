@@ -10,18 +10,19 @@ import numpy as np
 from numpy.typing import NDArray
 
 from xprecomputed.codecs import Bytes, decompress, draco
-from xprecomputed.errors import ConflictError, CorruptDataError
+from xprecomputed.errors import ConflictError, CorruptDataError, PrecomputedError
 from xprecomputed.keyed import KeyedValues
 from xprecomputed.mesh import multires
 from xprecomputed.mesh.manifest import Manifest
 from xprecomputed.mesh.mesh import Mesh
 from xprecomputed.mesh.multires import LodPlan
 from xprecomputed.mesh.wanted import Raw, Wanted, assemble, is_inside
+from xprecomputed.mesh.watched import WatchedManifest
 from xprecomputed.metadata import MeshInfo
 from xprecomputed.options import get_options
 from xprecomputed.parallel import decode_slot, run_bounded
 from xprecomputed.shard_format import locate
-from xprecomputed.storage import workers_for
+from xprecomputed.storage import uncached, workers_for
 from xprecomputed.storage.shards import ATTEMPTS, Fetch, Placed, coalesce
 
 __all__ = ["read_multires"]
@@ -58,12 +59,18 @@ def read_multires(
     CorruptDataError, AccessDeniedError, StorageError
     """
     anew: frozenset[int] = frozenset()
+    may_be_old = uncached(values.directory).storage is not values.directory.storage
     for _ in range(ATTEMPTS - 1):
         try:
             return _Batch(values, info, ids, anew).read(wanted)
         except ConflictError:  # indexes and fragments of two versions: begin with the indexes
-            if values.sharding is not None:
-                anew = frozenset(locate(values.sharding, ids).shards.tolist())
+            pass
+        except CorruptDataError:
+            if not may_be_old:
+                raise
+            may_be_old = False  # what a cache held of it is forgotten by now
+        if values.sharding is not None:
+            anew = frozenset(locate(values.sharding, ids).shards.tolist())
     return _Batch(values, info, ids, anew).read(wanted)
 
 
@@ -85,11 +92,13 @@ class _Batch:
     ids: NDArray[np.uint64]
     anew: frozenset[int]
     stored: dict[int, _Stored] = field(default_factory=dict)
+    #: of shards, or of the objects of fragments
     versions: dict[int, Hashable] = field(default_factory=dict)
+    watched: dict[int, WatchedManifest] = field(default_factory=dict)
 
     def read(self, wanted: Wanted) -> list[Mesh | None]:
         if self.values.sharding is None:
-            self.values.read(self.ids, self._take_manifest)
+            self._read_manifests()
         else:
             self._find_in_shards()
         if wanted.max_vertices is None:
@@ -102,6 +111,7 @@ class _Batch:
             self._fetch(plans, decode)
         else:
             plans, fragments = self._within(wanted.max_vertices, wanted)
+        self._check_manifests()
         meshes: list[Mesh | None] = [None] * len(self.ids)
 
         def assemble(position: int) -> None:
@@ -112,9 +122,28 @@ class _Batch:
         run_bounded(plans, assemble, workers=max(1, min(threads, len(plans))))
         return meshes
 
-    def _take_manifest(self, position: int, data: Bytes | None) -> None:
-        if data is not None:
-            self.stored[position] = _Stored(self._parse(position, data), position, 0)
+    def _read_manifests(self) -> None:
+        def fetch(position: int) -> None:
+            place = self.values.place(int(self.ids[position]))
+            found = WatchedManifest.read(place, self.values.max_value_bytes)
+            if found is not None:
+                self.stored[position] = _Stored(self._parse(position, found.data), position, 0)
+                self.watched[position] = found
+
+        workers = min(workers_for(self.values.directory), len(self.ids))
+        run_bounded(range(len(self.ids)), fetch, workers=workers)
+
+    def _check_manifests(self) -> None:
+        """Begin again where fragments may be of another mesh than their manifest."""
+        if self.values.sharding is not None:
+            return  # one version for both
+
+        def check(position: int) -> None:
+            if not self.watched[position].is_still_there(self.versions[position]):
+                raise self._replaced(position)
+
+        workers = max(1, min(workers_for(self.values.directory), len(self.versions)))
+        run_bounded(self.versions, check, workers=workers)
 
     def _find_in_shards(self) -> None:
         spec, sharded = self.values.sharding, self.values.sharded()
@@ -122,9 +151,10 @@ class _Batch:
         self.versions = found.versions
         longest = int((found.stops - found.starts).max())
         if longest > self.values.max_value_bytes:
-            raise CorruptDataError(
-                f"{self.values.directory.url}: a mesh manifest of {longest} bytes, at most "
-                f"{self.values.max_value_bytes} are read"
+            raise self._corrupt(
+                int((found.stops - found.starts).argmax()),
+                f"a mesh manifest of {longest} bytes, at most {self.values.max_value_bytes} are "
+                "read",
             )
 
         def take(position: int, data: Bytes) -> None:
@@ -132,14 +162,15 @@ class _Batch:
                 try:
                     data = decompress(data, "gzip", self.values.max_value_bytes)
                 except CorruptDataError as error:
-                    raise CorruptDataError(f"{self._where(position)}: {error}") from None
+                    raise self._corrupt(position, error) from None
             manifest = self._parse(position, data)
             begin = int(found.starts[position]) - manifest.data_bytes
             if spec is not None and begin < spec.shard_index_bytes:
-                raise CorruptDataError(
-                    f"{self._where(position)}: its manifest lies at byte {found.starts[position]} "
-                    f"and lists fragments of {manifest.data_bytes} bytes, which would begin before "
-                    "the end of the shard index"
+                raise self._corrupt(
+                    position,
+                    f"its manifest lies at byte {found.starts[position]} and lists fragments of "
+                    f"{manifest.data_bytes} bytes, which would begin before the end of the shard "
+                    "index",
                 )
             self.stored[position] = _Stored(manifest, int(found.shards[position]), begin)
 
@@ -163,17 +194,16 @@ class _Batch:
         self, max_vertices: int, wanted: Wanted
     ) -> tuple[dict[int, LodPlan], dict[int, list[Raw]]]:
         """The finest lods that have at most so many vertices; nothing more is decoded."""
+        stored = {position: each.manifest.stored_lods for position, each in self.stored.items()}
         chosen: dict[int, LodPlan] = {}
         kept: dict[int, list[Bytes]] = {}
         left = set(self.stored)
-        for step in range(
-            1, 1 + max((s.manifest.num_lods for s in self.stored.values()), default=0)
-        ):
+        for step in range(1, 1 + max([1, *map(len, stored.values())])):
             plans = {}
             for position in left:
                 manifest = self.stored[position].manifest
                 # the coarsest is there, or it is an error
-                if step == 1 or step <= len(manifest.stored_lods):
+                if step == 1 or step <= len(stored[position]):
                     lod = multires.choose_lod(manifest, -step, self._where(position))
                     plans[position] = multires.plan_lod(manifest, self.info, lod, wanted.box)
             read = self._raw(plans)
@@ -280,34 +310,45 @@ class _Batch:
             return self.values.sharded().part(one.shard, one.start, one.stop, one.version)
         place = self.values.directory.child(str(self.ids[one.shard]))
         blob = place.storage.get_range(place.key, one.start, one.stop)
-        manifest = self._where(one.shard)
         if blob is None:
-            raise CorruptDataError(
-                f"{place.url}: there is no such object, but {manifest} lists fragments in it; the "
-                "mesh is not whole"
+            raise self._corrupt(
+                one.shard,
+                f"it lists fragments in {place.url}, but there is no such object; the mesh is "
+                "not whole",
             )
         if self.versions.setdefault(one.shard, blob.version) != blob.version:
-            place.storage.forget(place.key)
-            raise ConflictError(
-                f"{place.url}: the mesh was replaced while it was read, {ATTEMPTS} times; read "
-                "again"
-            )
+            raise self._replaced(one.shard)
         if len(blob.data) != one.stop - one.start:
-            raise CorruptDataError(
-                f"{place.url}: it ends at byte {one.start + len(blob.data)}, but {manifest} lists "
-                f"fragments up to byte {one.stop}"
+            raise self._corrupt(
+                one.shard,
+                f"it lists fragments up to byte {one.stop} of {place.url}, which ends at byte "
+                f"{one.start + len(blob.data)}",
             )
         return blob.data
 
     def _where(self, position: int) -> str:
         return self.values.place_of(int(self.ids[position]))
 
-    def _corrupt(self, position: int, about: object) -> CorruptDataError:
+    def _corrupt(self, position: int, about: object) -> PrecomputedError:
         """An error of one mesh, of which caches are to keep nothing."""
+        self._forget(position)
+        watched = self.watched.get(position)
+        if watched is not None and not watched.is_still_there():
+            return self._replaced(position)
+        return CorruptDataError(f"{self._where(position)}: {about}")
+
+    def _replaced(self, position: int) -> ConflictError:
+        self._forget(position)
+        return ConflictError(
+            f"{self._where(position)}: the mesh was replaced while it was read, {ATTEMPTS} times; "
+            "read again. Or several servers behind this address give the same object ETags of "
+            "their own: read from one of them"
+        )
+
+    def _forget(self, position: int) -> None:
         key = int(self.ids[position])
         if self.values.sharding is not None:
             self.values.sharded().forget(key)
         else:
             for place in (self.values.place(key), self.values.directory.child(str(key))):
                 place.storage.forget(place.key)
-        return CorruptDataError(f"{self._where(position)}: {about}")

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from xprecomputed.codecs import Bytes
-from xprecomputed.errors import CorruptDataError, LodNotFoundError
+from xprecomputed.errors import ConflictError, CorruptDataError, LodNotFoundError, PrecomputedError
 from xprecomputed.keyed import KeyedValues, read_object
 from xprecomputed.mesh import legacy
 from xprecomputed.mesh.mesh import Mesh
@@ -21,6 +21,7 @@ from xprecomputed.mesh.wanted import Nm, Part, Wanted, assemble, is_inside, touc
 from xprecomputed.metadata import MeshInfo
 from xprecomputed.parallel import decode_slot, run_bounded
 from xprecomputed.storage import Location, workers_for
+from xprecomputed.storage.shards import ATTEMPTS
 
 __all__ = ["keyed_values", "manifest_names", "read_meshes"]
 
@@ -49,6 +50,8 @@ def read_meshes(
         A mesh lacks the lod.
     CorruptDataError
         A manifest or a fragment is, or a fragment is missing.
+    ConflictError
+        Shards or meshes were replaced again and again.
     AccessDeniedError, StorageError
     """
     values = keyed_values(directory, info)
@@ -84,6 +87,18 @@ def _read_legacy(
         raise LodNotFoundError(
             f"{values.directory.url}: no lod {wanted.lod}; meshes of {info.type} have [0]"
         )
+    for _ in range(ATTEMPTS - 1):
+        try:
+            return _read_named(values, info, ids, wanted)
+        except ConflictError:
+            pass
+    return _read_named(values, info, ids, wanted)
+
+
+def _read_named(
+    values: KeyedValues, info: MeshInfo, ids: NDArray[np.uint64], wanted: Wanted
+) -> list[Mesh | None]:
+    """Legacy meshes, by the names in their manifests; one attempt."""
     manifests = manifest_names(values, ids)
     parts: list[list[Part | None]] = [[None] * len(names or ()) for names in manifests]
     tasks = [
@@ -98,11 +113,8 @@ def _read_legacy(
         place = values.directory.child(name)
         part = _read_fragment(place, info)
         if part is None:
-            manifest = values.place_of(int(ids[position]))
-            raise CorruptDataError(
-                f"{place.url}: there is no such fragment, but {manifest} names it; the mesh is "
-                "not whole"
-            )
+            error = _missing_fragment(values, int(ids[position]), manifests[position], place)
+            raise error
         if is_inside(part[0], wanted.box):
             parts[position][number] = part
 
@@ -116,6 +128,22 @@ def _read_legacy(
         None if names is None else assemble(found, int(ids[position]))
         for position, (names, found) in enumerate(zip(manifests, parts, strict=True))
     ]
+
+
+def _missing_fragment(
+    values: KeyedValues, key: int, names: tuple[str, ...] | None, fragment: Location
+) -> PrecomputedError:
+    """What it means that a fragment is missing: who replaces a mesh removes its old ones."""
+    manifest = values.place(key)
+    manifest.storage.forget(manifest.key)
+    if manifest_names(values, np.array([key], np.uint64)) != [names]:
+        return ConflictError(
+            f"{manifest.url}: the mesh was replaced while it was read, {ATTEMPTS} times; read again"
+        )
+    return CorruptDataError(
+        f"{fragment.url}: there is no such fragment, but {manifest.url} names it; the mesh is not "
+        "whole"
+    )
 
 
 def _may_touch(name: str, info: MeshInfo, box: Nm | None) -> bool:

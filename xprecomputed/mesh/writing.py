@@ -1,42 +1,39 @@
 """Storing meshes: what is given is checked as a whole, then encoded one by one and put.
 
-What a reader finds first, the manifest, comes last, so a mesh appears whole or not at all. Where
-one is replaced whose manifest and fragments are objects of their own, the old manifest goes
-first: for a moment, or after an interruption, there is no such mesh, and never one of old
-fragments in new places. Shards are replaced as a whole. A legacy mesh is written as a single
-fragment, so that of its old manifest nothing new can be made a wrong mesh.
+How objects follow one another, and what two writers at once get, is told in `storing`.
 
-The spatial index is told before all: what it names and is not there yet is an error for who asks,
-and what is there unnamed would be left out without a word.
+The spatial index is told before all, and what it said before goes after all: what it names and is
+not there is an error for who asks, and what is there unnamed would be left out without a word.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+import re
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from functools import partial
-from typing import TYPE_CHECKING, Any, Literal, TypeAlias
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
-from xprecomputed.codecs import compress, draco
+from xprecomputed.codecs import draco
 from xprecomputed.codecs._optional import optional
-from xprecomputed.errors import CorruptDataError
-from xprecomputed.keyed import KeyedValues, Value, as_ids
-from xprecomputed.mesh.encoding import Levels, check_mesh, encode_mesh, stored_model
+from xprecomputed.errors import AccessDeniedError, LayoutError, StorageError
+from xprecomputed.keyed import as_ids
+from xprecomputed.mesh.checking import check_mesh
+from xprecomputed.mesh.encoding import Encoded, Levels, encode_mesh, stored_model
 from xprecomputed.mesh.given import by_id, check_options
-from xprecomputed.mesh.legacy import encode_fragment, encode_manifest, parse_manifest
 from xprecomputed.mesh.reading import keyed_values
-from xprecomputed.parallel import decode_slot, run_bounded
-from xprecomputed.storage import Location, workers_for
+from xprecomputed.mesh.storing import store_apart, store_legacy, store_sharded
+from xprecomputed.metadata import MeshInfo
 
 if TYPE_CHECKING:
     from xprecomputed.mesh.meshes import Meshes
 
 __all__ = ["put_meshes"]
 
-Make: TypeAlias = Callable[[int], Value]
+_MANIFEST = re.compile(r"\d+:0")
 
 
 def put_meshes(
@@ -60,7 +57,8 @@ def put_meshes(
         levels of detail, the finest first. Where only one is given the coarser ones are made.
     num_lods : int, optional
         Levels of detail to make, 1 to 16. Otherwise by size: one for each time that a cube around
-        the mesh must be halved until its cells have 16,384 triangles on average.
+        the mesh must be halved until its cells have 16,384 triangles on average; fewer where
+        triangles are too large for such cells, or coarser levels cannot be made.
     reduction : float
         Which part of its triangles each level keeps of the one before, above 0 and below 1.
     chunk_shape : three float, optional
@@ -77,14 +75,20 @@ def put_meshes(
     ------
     ValueError
         No id or two meshes of one; a mesh without triangles, with vertices that are not finite,
-        or that has no place in the stored model; options that do not fit the format.
+        or that has no place in the stored model; cells that would cut it to pieces without
+        number; options that do not fit the format. Nothing is written then.
     TypeError
         Something that is no mesh, or an id that is no integer.
     MissingDependencyError
         DracoPy is absent, or fast-simplification where levels are to be made.
     CorruptDataError
         In a shard that is to be rewritten.
-    AccessDeniedError, StorageError, ConflictError
+    LayoutError
+        The folder has neither an info nor meshes; or it has a spatial index without any file, of
+        which an address of the folder alone does not tell the bounds.
+    NotFoundError
+        A file of the spatial index is missing.
+    InvalidInfoError, AccessDeniedError, StorageError, ConflictError
 
     Examples
     --------
@@ -105,101 +109,59 @@ def put_meshes(
         compression=compression,
     )
     given = by_id(meshes)
+    if not source.has_info:
+        _require_meshes(source, given)
     for key, levels in given.items():
         check_mesh(key, levels, info, shape, num_lods)
-    values = keyed_values(source.directory, info)
     if info.is_multires:
         optional("DracoPy", draco.PURPOSE)
-        encode = partial(encode_mesh, num_lods=num_lods, reduction=reduction, chunk_shape=shape)
+    encode = partial(encode_mesh, num_lods=num_lods, reduction=reduction, chunk_shape=shape)
+    index: AbstractContextManager[None] = nullcontext()
     if info.spatial_index is not None:
-        source.spatial_index.update({key: levels[0][0] for key, levels in given.items()})
-    if not info.is_multires:
-        _put_legacy(source, values, given, compression, cache_control)
-        return
-
-    def make(key: int) -> Value:
-        with decode_slot():
-            encoded = encode(given[key], info)
-        manifest = encoded.manifest.to_bytes()
-        if info.sharding is not None:
-            return Value(manifest, before=encoded.fragments)
-        old, place = values.place(key), source.directory.child(str(key))
-        old.storage.delete(old.key)
-        place.storage.put(place.key, encoded.fragments, cache_control=cache_control)
-        return Value(manifest)
-
-    values.put(_OnDemand(given, make), cache_control=cache_control)
+        index = source.spatial_index.replacing({key: levels[0] for key, levels in given.items()})
+    with index:
+        _store(source, given, encode, compression, cache_control)
 
 
-@dataclass(frozen=True, slots=True)
-class _OnDemand(Mapping[int, Value]):
-    """Values that are made when they are asked for, which is once."""
-
-    given: Mapping[int, Levels]
-    make: Make
-
-    def __getitem__(self, key: int) -> Value:
-        return self.make(key)
-
-    def __iter__(self) -> Iterator[int]:
-        return iter(self.given)
-
-    def __len__(self) -> int:
-        return len(self.given)
-
-
-def _put_legacy(
+def _store(
     source: Meshes,
-    values: KeyedValues,
     given: Mapping[int, Levels],
+    encode: Callable[[Levels, MeshInfo], Encoded],
     compression: str | None,
     cache_control: str | None,
 ) -> None:
     directory, info = source.directory, source.info
+    values = keyed_values(directory, info)
+
+    def encoded(key: int) -> Encoded:
+        try:
+            return encode(given[key], info)
+        except ValueError as error:
+            raise ValueError(f"mesh of segment {key}: {error}") from None
+
+    def stored(key: int) -> tuple[NDArray[np.float32], NDArray[np.uint32]]:
+        vertices, faces = given[key][0]
+        return stored_model(vertices, info).astype(np.float32), faces.astype(np.uint32)
+
+    if info.is_multires:
+        store = store_apart if info.sharding is None else store_sharded
+        store(values, given, encoded, cache_control)
+        return
     if compression == "auto":
         compression = "gzip" if directory.storage.has_headers else None
-    before = _named(values, as_ids(given)[0])
-
-    def make(key: int) -> Value:
-        name, (vertices, faces) = f"{key}:0:1", given[key][0]
-        with decode_slot():
-            stored = stored_model(vertices, info).astype(np.float32)
-            data = encode_fragment(stored, faces.astype(np.uint32))
-            if compression is not None:
-                data = compress(data, compression)
-        place = directory.child(name)
-        place.storage.put(place.key, data, encoding=compression, cache_control=cache_control)
-        return Value(encode_manifest([name]))
-
-    values.put(_OnDemand(given, make), cache_control=cache_control)
-    # nobody else names them, as far as a name can tell
-    left = [
-        directory.child(name)
-        for key, names in before.items()
-        for name in names
-        if name.startswith(f"{key}:") and name != f"{key}:0:1"
-    ]
-    _remove(directory, left)
+    store_legacy(values, given, stored, compression, cache_control)
 
 
-def _remove(directory: Location, places: Sequence[Location]) -> None:
-    def remove(place: Location) -> None:
-        place.storage.delete(place.key)
-
-    run_bounded(places, remove, workers=max(1, min(workers_for(directory), len(places))))
-
-
-def _named(values: KeyedValues, ids: NDArray[np.uint64]) -> dict[int, tuple[str, ...]]:
-    """The fragments of the meshes that are there; a broken manifest is replaced like any other."""
-    names: dict[int, tuple[str, ...]] = {}
-
-    def note(position: int, data: Any) -> None:
-        if data is not None:
-            key = int(ids[position])
-            try:
-                names[key] = parse_manifest(data, values.place_of(key))
-            except CorruptDataError:
-                names[key] = ()
-
-    values.read(ids, note)
-    return names
+def _require_meshes(source: Meshes, given: Mapping[int, Levels]) -> None:
+    """Refuse a folder without an info that is not one of meshes, as far as can be told."""
+    directory = source.directory
+    try:
+        entries = directory.storage.list_dir(directory.key)
+        there = any(_MANIFEST.fullmatch(entry.name) for entry in entries)
+    except (AccessDeniedError, StorageError):  # it cannot be listed
+        there = bool(source.values.exists(as_ids(given)[0]).any())
+    if not there:
+        raise LayoutError(
+            f"{directory.url}: there is no info and no mesh; make the folder first, with "
+            f"xp.create_mesh({directory.url!r}), or check the address"
+        )

@@ -41,7 +41,9 @@ class Transform:
         if not isinstance(value, list | tuple) or len(value) != 12:
             raise TypeError
         transform = cls(tuple(number(each) for each in value))
-        if abs(np.linalg.det(transform.matrix[:, :3])) < np.finfo(float).tiny:
+        with np.errstate(all="ignore"):
+            volume = abs(np.linalg.det(transform.matrix[:, :3]))
+        if not np.finfo(float).tiny <= volume < np.inf:
             raise ValueError
         return transform
 

@@ -13,10 +13,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from xprecomputed.codecs import Bytes, compress
+from xprecomputed.errors import LayoutError
 from xprecomputed.metadata import ShardingSpec
 from xprecomputed.shard_format.layout import locate, shard_name
 
 __all__ = ["ShardLayout", "encode_shards", "pack_value"]
+
+#: The index of a shard is made in memory: 256 MiB.
+MOST_MINISHARD_BITS = 24
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,6 +64,11 @@ class ShardLayout:
             All indexes at the end of the file, as CloudVolume has them, which one request reads;
             otherwise each after the values of its minishard, as TensorStore has them.
 
+        Raises
+        ------
+        LayoutError
+            The index of the shard would not fit into memory.
+
         Examples
         --------
         >>> spec = ShardingSpec(preshift_bits=0, hash="identity", minishard_bits=1, shard_bits=0)
@@ -67,6 +76,11 @@ class ShardLayout:
         >>> [positions.tolist() for positions, index in layout.minishards]
         [[1], [0]]
         """
+        if spec.minishard_bits > MOST_MINISHARD_BITS:
+            raise LayoutError(
+                f"minishard_bits={spec.minishard_bits}: every shard would begin with an index of "
+                f"{spec.shard_index_bytes >> 20} MiB; up to {MOST_MINISHARD_BITS} are written"
+            )
         gaps = np.zeros(len(keys), np.int64) if before is None else before
         order = np.lexsort((keys, locate(spec, keys).minishards))
         numbers = locate(spec, keys[order]).minishards

@@ -45,7 +45,7 @@ def cropped(skeleton: Skeleton, bbox: Any) -> Skeleton:
     """
     inside = np.ones(len(skeleton.vertices), bool)
     for axis, (begin, end) in parse_bounds(bbox).items():
-        places = skeleton.vertices[:, AXES.index(axis)]
+        places = skeleton.vertices[:, AXES.index(axis)].astype(np.float64)
         inside &= (begin <= places) & (places <= end)
     kept = skeleton.edges[inside[skeleton.edges].all(axis=1)]
     number = (np.cumsum(inside) - 1).astype(np.uint32)

@@ -14,7 +14,7 @@ from xprecomputed.errors import CorruptDataError, DataTypeError, LayoutError
 from xprecomputed.metadata import SkeletonInfo, Transform, VertexAttribute
 from xprecomputed.skeleton.attributes import column, factor, member_names, rescaled
 
-__all__ = ["ASSUMED", "MAX_BYTES", "ExtraAttributes", "Skeleton", "decode", "encode", "points_nm"]
+__all__ = ["ASSUMED", "MAX_BYTES", "ExtraAttributes", "Skeleton", "decode", "encode", "shape_nm"]
 
 #: `osteoid.Skeleton`, a package that is imported at first use.
 Skeleton: TypeAlias = Any
@@ -156,9 +156,11 @@ def _to_nm(points: NDArray[Any], transform: Transform) -> NDArray[np.float32]:
         return transform.apply(points)
 
 
-def points_nm(data: Bytes, info: SkeletonInfo) -> NDArray[np.float32]:
-    """Where the vertices of an encoded skeleton lie, in nm, shape (N, 3)."""
-    return _to_nm(_points(data, _counts(data)[0]), info.transform)
+def shape_nm(data: Bytes, info: SkeletonInfo) -> tuple[NDArray[np.float32], NDArray[np.uint32]]:
+    """Where an encoded skeleton lies: vertices in nm, shape (N, 3), and edges, shape (M, 2)."""
+    vertices, edges = _counts(data)
+    ends = np.frombuffer(data, "<u4", 2 * edges, HEADER_BYTES + 12 * vertices)
+    return _to_nm(_points(data, vertices), info.transform), ends.reshape(edges, 2)
 
 
 def encode(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import warnings
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar, Literal
@@ -18,7 +19,7 @@ from xprecomputed.keyed import (
     as_ids,
     check_missing,
     raise_missing,
-    read_json,
+    read_info,
 )
 from xprecomputed.metadata import SkeletonInfo
 from xprecomputed.parallel import decode_slot
@@ -32,9 +33,9 @@ from xprecomputed.skeleton.format import (
     Skeleton,
     decode,
     encode,
-    points_nm,
+    shape_nm,
 )
-from xprecomputed.skeleton.writing import MAX_INFO_BYTES, Given, by_id
+from xprecomputed.skeleton.writing import Given, by_id
 from xprecomputed.storage import Location
 
 __all__ = ["Skeletons", "open_skeletons"]
@@ -59,11 +60,8 @@ def open_skeletons(directory: Location, bounds_nm: Bounds | None = None) -> Skel
     ------
     InvalidInfoError, AccessDeniedError, StorageError, CorruptDataError
     """
-    place = directory.child("info")
-    document = read_json(place, MAX_INFO_BYTES)
-    if document is None:
-        return Skeletons(directory, ASSUMED, False, bounds_nm)
-    return Skeletons(directory, SkeletonInfo.from_json(document, place.url), True, bounds_nm)
+    info = read_info(directory, SkeletonInfo.from_json)
+    return Skeletons(directory, info or ASSUMED, info is not None, bounds_nm)
 
 
 @dataclass(frozen=True, slots=True, repr=False)
@@ -214,9 +212,9 @@ class Skeletons(Segments[SkeletonInfo]):
     ) -> None:
         """Store skeletons, each in the place of one that is there; others stay.
 
-        Nothing is written before all are checked. Where `info` has a spatial index, it is changed
-        first. Give all that go into the same shards at once: each call rewrites every shard that
-        it touches.
+        Nothing is written before all are checked. Where `info` has a spatial index, it names old
+        and new places until all is written, and after an interruption. Give all that go into the
+        same shards at once: each call rewrites every shard that it touches.
 
         Parameters
         ----------
@@ -249,7 +247,8 @@ class Skeletons(Segments[SkeletonInfo]):
             No skeleton, or no id.
         LayoutError, NotFoundError
             The spatial index has no files yet and the bounds of the volume are unknown (open the
-            folder through its volume), or one of its files is missing.
+            folder through its volume), or one of its files is missing; or edges pass through a
+            million of its cells.
         CorruptDataError, AccessDeniedError, StorageError, MissingDependencyError
         """
         encoded = {
@@ -262,19 +261,23 @@ class Skeletons(Segments[SkeletonInfo]):
             for number, each in by_id(skeletons).items()
         }
         self._warn(2)
-        # an index that names too much leads to an error, one that names too little to nothing
+        index: AbstractContextManager[None] = nullcontext()
         if self.info.spatial_index is not None:
-            self.spatial_index.update(
-                {number: points_nm(data, self.info) for number, data in encoded.items()}
+            # one that names too much leads to an error, one that names too little to nothing
+            index = self.spatial_index.replacing(
+                {number: shape_nm(data, self.info) for number, data in encoded.items()}
             )
-        self.values.put(
-            {number: Value(data) for number, data in encoded.items()},
-            compression=compression,
-            cache_control=cache_control,
-        )
+        with index:
+            self.values.put(
+                {number: Value(data) for number, data in encoded.items()},
+                compression=compression,
+                cache_control=cache_control,
+            )
 
     def delete(self, ids: Any) -> int:
         """Remove skeletons, and what the spatial index says of them.
+
+        Also of those that are not there: what was interrupted leaves an index that names such.
 
         Parameters
         ----------

@@ -19,6 +19,10 @@ __all__ = ["parse_swc", "swc_text"]
 
 HEADER = "# written by xprecomputed; x, y, z and radius in nm\n# id type x y z radius parent\n"
 SOMA = 1
+#: The parent of what has none.
+ROOT = -1
+#: float32 holds no more.
+MOST = 3.4e38
 COLUMNS = 7
 
 
@@ -127,7 +131,7 @@ def parse_swc(text: str, where: str = "SWC", segment_id: int | None = None) -> S
     """
     rows: dict[int, tuple[int, list[float]]] = {}
     parents: list[int] = []
-    for number, line in enumerate(text.splitlines(), 1):
+    for number, line in enumerate(text.removeprefix("\ufeff").splitlines(), 1):
         columns = line.partition("#")[0].split()
         if not columns:
             continue
@@ -135,8 +139,8 @@ def parse_swc(text: str, where: str = "SWC", segment_id: int | None = None) -> S
             vertex, row, parent = _row(columns)
         except (ValueError, OverflowError):
             raise CorruptDataError(
-                f"{where}, line {number}: {line[:100]!r}, expected whole id, type 0 to 255, x, y, "
-                "z, radius, parent"
+                f"{where}, line {number}: {line[:100]!r}, expected whole id >= 0, type 0 to 255, "
+                "finite x, y, z, radius, parent (-1: none)"
             ) from None
         if vertex in rows:
             raise CorruptDataError(f"{where}, line {number}: vertex {vertex} for the second time")
@@ -144,13 +148,12 @@ def parse_swc(text: str, where: str = "SWC", segment_id: int | None = None) -> S
         parents.append(parent)
     edges = []
     for child, (vertex, parent) in enumerate(zip(rows, parents, strict=True)):
-        if parent < 0:
+        if parent == ROOT:
             continue
         if parent not in rows or parent == vertex:
             raise CorruptDataError(f"{where}: vertex {vertex} has parent {parent}, which is none")
         edges.append((child, rows[parent][0]))
-    with np.errstate(over="ignore"):
-        table = np.array([row for _, row in rows.values()], np.float32).reshape(-1, 5)
+    table = np.array([row for _, row in rows.values()], np.float32).reshape(-1, 5)
     return osteoid_skeleton()(
         np.ascontiguousarray(table[:, 1:4]),
         np.array(edges, np.uint32).reshape(-1, 2),
@@ -171,4 +174,8 @@ def _row(columns: list[str]) -> tuple[int, list[float], int]:
         radius = float(columns[5])
     except ValueError:
         radius = -1.0
-    return int(columns[0]), [kind, *map(float, columns[2:5]), radius], int(columns[6])
+    places = [float(each) for each in columns[2:5]]
+    vertex, parent = (int(columns[at]) for at in (0, 6))
+    if not (vertex >= 0 and parent >= ROOT and all(abs(each) < MOST for each in places)):
+        raise ValueError
+    return vertex, [kind, *places, radius if abs(radius) < MOST else -1.0], parent

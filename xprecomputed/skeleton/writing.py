@@ -2,36 +2,22 @@
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Literal, TypeAlias
+from typing import Any, TypeAlias
 
-import numpy as np
-
-from xprecomputed.errors import LayerExistsError
-from xprecomputed.keyed import as_ids, read_json
-from xprecomputed.metadata import (
-    ShardingSpec,
-    SkeletonInfo,
-    SpatialIndexInfo,
-    Transform,
-    VertexAttribute,
-)
-from xprecomputed.parallel import run_bounded
-from xprecomputed.shard_format.sizes import sharding_for_ids
+from xprecomputed.keyed import as_ids
+from xprecomputed.keyed.creating import Mode, Sharding, make_folder, sharding_json, transform_json
+from xprecomputed.metadata import SkeletonInfo, SpatialIndexInfo, Transform, VertexAttribute
+from xprecomputed.metadata.skeleton import TYPE
 from xprecomputed.skeleton.files import read_swc
 from xprecomputed.skeleton.format import Skeleton
-from xprecomputed.storage import Location, Unchanged, index_cache, workers_for
+from xprecomputed.storage import Location
 
-__all__ = ["MAX_INFO_BYTES", "Given", "by_id", "create_skeletons"]
-
-#: A longer ``info`` cannot be one.
-MAX_INFO_BYTES = 1 << 24
+__all__ = ["Given", "by_id", "create_skeletons"]
 
 Attribute: TypeAlias = str | VertexAttribute | Mapping[str, Any]
-Sharding: TypeAlias = Literal["auto"] | ShardingSpec | Mapping[str, Any] | None
 #: What `Skeletons.put` takes.
 Given: TypeAlias = "Skeleton | Iterable[Skeleton] | Mapping[int, Skeleton | str | Path]"
 
@@ -39,14 +25,14 @@ Given: TypeAlias = "Skeleton | Iterable[Skeleton] | Mapping[int, Skeleton | str 
 def create_skeletons(
     directory: Location,
     *,
-    vertex_attributes: Sequence[Attribute] = ("radius",),
+    vertex_attributes: str | Sequence[Attribute] = ("radius",),
     transform: Transform | Any | None = None,
     sharding: Sharding = None,
     num_labels: int | None = None,
     spatial_index: SpatialIndexInfo | Mapping[str, Any] | None = None,
     mip: int | None = None,
     segment_properties: str | None = None,
-    mode: Literal["w-", "w"] = "w-",
+    mode: Mode = "w-",
     extra: Mapping[str, Any] | None = None,
 ) -> SkeletonInfo:
     """Write the ``info`` of a folder of skeletons, without any yet.
@@ -98,92 +84,20 @@ def create_skeletons(
     >>> info.sharding.shard_bits, info.sharding.minishard_bits
     (0, 7)
     """
-    if mode not in ("w-", "w"):
-        raise ValueError(f"mode={mode!r}: expected 'w-' or 'w'")
-    place = directory.child("info")
-    document = {
-        "@type": "neuroglancer_skeletons",
-        "transform": _twelve(transform),
-        "vertex_attributes": [_attribute(each) for each in vertex_attributes],
-        "sharding": _sharding(sharding, num_labels),
-        "spatial_index": _plain(spatial_index),
+    attributes = [vertex_attributes] if isinstance(vertex_attributes, str) else vertex_attributes
+    members = {
+        "@type": TYPE,
+        "transform": transform_json(transform),
+        "vertex_attributes": [
+            VertexAttribute(id=each) if isinstance(each, str) else each for each in attributes
+        ],
+        "sharding": sharding_json(sharding, num_labels, "gzip"),
+        "spatial_index": spatial_index,
         "mip": mip,
         "segment_properties": segment_properties,
         **(extra or {}),
     }
-    given = {name: value for name, value in document.items() if value is not None}
-    info = SkeletonInfo.from_json(given, place.url)
-
-    def write(only_if: Unchanged | None) -> None:
-        if mode == "w":
-            _clear(directory)
-        else:
-            _require_empty(directory)
-        data = json.dumps(info.to_json()).encode()
-        place.storage.put(place.key, data, only_if=only_if)
-
-    place.storage.update(place.key, write, anyway=True)
-    return info
-
-
-def _twelve(transform: Any) -> Any:
-    if transform is None or isinstance(transform, Transform):
-        return None if transform is None else transform.to_json()
-    return np.ravel(transform).tolist()
-
-
-def _attribute(each: Any) -> Any:
-    if isinstance(each, str):
-        each = VertexAttribute(id=each)
-    return _plain(each)
-
-
-def _sharding(sharding: Sharding, num_labels: int | None) -> Any:
-    if sharding != "auto":
-        return _plain(sharding)
-    if num_labels is None:
-        raise ValueError("sharding='auto' needs num_labels, about how many skeletons there will be")
-    return sharding_for_ids(num_labels, data_encoding="gzip").to_json()
-
-
-def _plain(value: Any) -> Any:
-    """The JSON of a value of ours, or of whoever gave JSON."""
-    if hasattr(value, "to_json"):
-        return value.to_json()
-    return dict(value) if isinstance(value, Mapping) else value
-
-
-def _require_empty(directory: Location) -> None:
-    entry = next(iter(directory.storage.list_dir(directory.key)), None)
-    if entry is not None:
-        raise LayerExistsError(
-            f"{directory.url}: there are objects, such as {entry.name!r}; choose another folder, "
-            "or replace a folder of skeletons with mode='w'"
-        )
-
-
-def _clear(directory: Location) -> None:
-    """Remove what lies in a folder of skeletons; ``info`` is replaced after it."""
-    document = read_json(directory.child("info"), MAX_INFO_BYTES)
-    kind = document.get("@type") if isinstance(document, dict) else None
-    if document is not None and kind != "neuroglancer_skeletons":
-        raise LayerExistsError(
-            f"{directory.url}: its info says {kind!r} and not 'neuroglancer_skeletons', so nothing "
-            "is removed; choose another folder, or delete this one yourself"
-        )
-    names = [entry.name for entry in directory.storage.list_dir(directory.key)]
-
-    def remove(name: str) -> None:
-        place = directory.child(name)
-        place.storage.delete(place.key)
-
-    run_bounded(
-        [name for name in names if name != "info"],
-        remove,
-        workers=workers_for(directory),
-        cost=lambda _: 0,
-    )
-    index_cache.clear()
+    return make_folder(directory, members, SkeletonInfo.from_json, mode, (TYPE,))
 
 
 def by_id(skeletons: Given) -> dict[int, Skeleton]:
@@ -200,6 +114,8 @@ def by_id(skeletons: Given) -> dict[int, Skeleton]:
         No id, one that is no uint64, or two skeletons of one segment.
     TypeError
     """
+    if isinstance(skeletons, str | os.PathLike):
+        raise TypeError(f"{skeletons}: whose skeleton? put({{segment_id: {str(skeletons)!r}}})")
     if isinstance(skeletons, Mapping):
         pairs = [(key, value) for key, value in skeletons.items()]
     else:

@@ -2,7 +2,7 @@
 
 from xprecomputed.storage.addresses.address import is_explicit, strip_format
 from xprecomputed.storage.base import Blob, Entry, Location, Storage, Unchanged, resolve
-from xprecomputed.storage.caching.cached import cached
+from xprecomputed.storage.caching.cached import cached, forget_everywhere, uncached
 from xprecomputed.storage.caching.memory import index_cache
 from xprecomputed.storage.fsspec import FsspecStorage
 from xprecomputed.storage.inventory import contents, shards_in
@@ -35,6 +35,7 @@ __all__ = [
     "Waiting",
     "cached",
     "contents",
+    "forget_everywhere",
     "from_copy",
     "index_cache",
     "is_explicit",
@@ -45,6 +46,7 @@ __all__ = [
     "resolve",
     "shards_in",
     "strip_format",
+    "uncached",
     "workers_for",
     "write_shard",
 ]

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 
-from xprecomputed.errors import OutOfBoundsError
+from xprecomputed.errors import InvalidURLError, OutOfBoundsError
 from xprecomputed.grid import Box, Triple
 from xprecomputed.metadata import ScaleInfo, VolumeInfo
 from xprecomputed.shard_format import shard_name
@@ -31,7 +32,7 @@ class StoreCache:
         The volume as its data are read, see `xprecomputed.storage.caching.cached`; where that is
         without a cache, nothing is kept.
     info : VolumeInfo
-    folders : tuple of str
+    folders : tuple of str or None
         Of meshes and skeletons, relative to the volume.
 
     Examples
@@ -45,7 +46,7 @@ class StoreCache:
 
     location: Location
     info: VolumeInfo
-    folders: tuple[str, ...] = ()
+    folders: tuple[str | None, ...] = ()
 
     def list(self, mip: Mip | None = None) -> list[CacheEntry]:
         """What the disk cache holds of a scale, or of all and of meshes and skeletons.
@@ -66,7 +67,7 @@ class StoreCache:
             The cache cannot be read.
         """
         keys = [scale.key for scale in self._scales(mip)]
-        keys += self.folders if mip is None else ()
+        keys += self._folders() if mip is None else ()
         return [each for key in keys for each in self._entries(key)]
 
     @property
@@ -103,12 +104,19 @@ class StoreCache:
         if box is not None and mip is None:
             raise OutOfBoundsError("flush(mip, box): a box needs the mip whose voxels it counts")
         dropped = sum(self._flush(scale, box) for scale in self._scales(mip))
-        dropped += sum(self._flush_folder(key) for key in self.folders if mip is None)
+        dropped += sum(self._flush_folder(key) for key in self._folders() if mip is None)
         index_cache.clear()
         return dropped
 
     def _scales(self, mip: Mip | None) -> Sequence[ScaleInfo]:
         return self.info.scales if mip is None else [self.info.scales[self.info.find_mip(mip)]]
+
+    def _folders(self) -> Iterator[str]:
+        """Those that lie where something can be kept, each once."""
+        for key in dict.fromkeys(self.folders):
+            with suppress(InvalidURLError):
+                if key is not None and self.location.child(key):
+                    yield key
 
     def _entries(self, key: str) -> Iterator[CacheEntry]:
         place = self.location.child(key)

@@ -13,6 +13,7 @@ from xprecomputed.codecs import Array, decompress
 from xprecomputed.errors import (
     InfoMissingError,
     InvalidInfoError,
+    InvalidURLError,
     OutOfBoundsError,
 )
 from xprecomputed.grid import Box, Triple
@@ -78,8 +79,7 @@ class PrecomputedStore:
     def cache(self) -> StoreCache:
         """What the disk cache holds of this volume: ``list``, ``nbytes`` and ``flush``."""
         folders = (self.mesh_dir or self.info.mesh, self.skeleton_dir or self.info.skeletons)
-        named = tuple(each for each in folders if each is not None)
-        return StoreCache(cached(self.location, self.cache_dir), self.info, named)
+        return StoreCache(cached(self.location, self.cache_dir), self.info, folders)
 
     @property
     def mesh(self) -> Meshes:
@@ -407,8 +407,8 @@ def open_store(
     folder = None if cache_dir is None else as_cache_dir(cache_dir)
     named: dict[str, Any] = {
         "cache_dir": folder,
-        "mesh_dir": mesh_dir,
-        "skeleton_dir": skeleton_dir,
+        "mesh_dir": _folder_name("mesh_dir", mesh_dir),
+        "skeleton_dir": _folder_name("skeleton_dir", skeleton_dir),
     }
     told = {name: value for name, value in named.items() if value is not None}
     if isinstance(url, PrecomputedStore):
@@ -416,8 +416,7 @@ def open_store(
             raise ValueError(
                 f"{url.url}: it is open already; give storage_options and info to its URL"
             )
-        before = _opened.get(url.url, (url, None))[1]
-        return _remembered(replace(url, **told), before) if told else url
+        return replace(url, **told)
     location = locate_url(url, storage_options)
     given = None
     if info is None:
@@ -425,24 +424,33 @@ def open_store(
     else:
         given = info if isinstance(info, VolumeInfo) else VolumeInfo.from_json(info, "info=")
         store = replace(PrecomputedStore(location, given), **told)
-    if told or given or store.url not in _opened or store.location != locate_url(store.url):
-        return _remembered(store, given)
+    is_new = store.url not in _opened or store.location != locate_url(store.url)
+    if is_new or given or folder is not None:
+        _opened[store.url] = replace(store, mesh_dir=None, skeleton_dir=None), given
     return store
 
 
-def _remembered(store: PrecomputedStore, given: VolumeInfo | None) -> PrecomputedStore:
-    _opened[store.url] = store, given
-    return store
+def _folder_name(what: str, name: object) -> str | None:
+    """A folder relative to the volume, as users name it."""
+    if name is None:
+        return None
+    if not isinstance(name, str) or not name or "://" in name:
+        raise InvalidURLError(
+            f"{what}={name!r}: expected a path relative to the volume, such as 'mesh'; a folder "
+            f"elsewhere opens with xprecomputed.open_{what.removesuffix('_dir')}(url)"
+        )
+    return name
 
 
-def reopen(source: str) -> PrecomputedStore:
+def reopen(
+    source: str, *, mesh_dir: str | None = None, skeleton_dir: str | None = None
+) -> PrecomputedStore:
     """Open a URL as it was opened before in this process: by whom, and where that led."""
     if source not in _opened:
-        return open_store(source)
+        return open_store(source, mesh_dir=mesh_dir, skeleton_dir=skeleton_dir)
     before, given = _opened[source]
-    if given is not None:
-        return before
-    return replace(before, info=_follow(before.location, 0).info)
+    info = _follow(before.location, 0).info if given is None else given
+    return replace(before, info=info, mesh_dir=mesh_dir, skeleton_dir=skeleton_dir)
 
 
 def _follow(location: Location, max_redirects: int) -> PrecomputedStore:

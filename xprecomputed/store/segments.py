@@ -4,15 +4,20 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Mapping
-from dataclasses import replace
-from typing import Any, TypeVar
+from dataclasses import dataclass, replace
+from typing import Any, Generic, Literal, TypeVar
 
-from xprecomputed.errors import InfoMissingError
+from xprecomputed.errors import (
+    InfoMissingError,
+    InvalidURLError,
+    LayerExistsError,
+    LayoutError,
+)
 from xprecomputed.mesh import Meshes, create_meshes, open_meshes
 from xprecomputed.metadata import SpatialIndexInfo, VolumeInfo
 from xprecomputed.skeleton import Skeletons, create_skeletons, open_skeletons
-from xprecomputed.storage import Location, cached, locate_url
-from xprecomputed.store.changes import edited
+from xprecomputed.storage import Location, cached, locate_url, resolve
+from xprecomputed.store.changes import edited, existing_info, is_inside
 from xprecomputed.store.opening import PrecomputedStore
 
 __all__ = [
@@ -144,7 +149,11 @@ def create_mesh(
     Raises
     ------
     LayerExistsError
-        There is one already, and ``mode`` is not "w".
+        There is one already, or ``info`` names another one, and ``mode`` is not "w".
+    LayoutError
+        Something else lies there.
+    InvalidURLError
+        The folder does not lie below the volume.
     InvalidInfoError, AccessDeniedError, StorageError
 
     Examples
@@ -155,11 +164,8 @@ def create_mesh(
     >>> xp.open_store("memory://doc/create_mesh").mesh.info == mesh.info
     True
     """
-
-    def named(info: VolumeInfo) -> VolumeInfo:
-        return replace(info, mesh=mesh_dir)
-
-    return _created(url, mesh_dir, storage_options, options, create_meshes, open_meshes, named)
+    made = _Folder("mesh", mesh_dir, create_meshes, open_meshes)
+    return made.created(url, storage_options, options)
 
 
 def create_skeleton(
@@ -191,39 +197,78 @@ def create_skeleton(
     Raises
     ------
     LayerExistsError
-        There is one already, and ``mode`` is not "w".
+        There is one already, or ``info`` names another one, and ``mode`` is not "w".
+    LayoutError
+        Something else lies there.
+    InvalidURLError
+        The folder does not lie below the volume.
     InvalidInfoError, AccessDeniedError, StorageError
     """
-
-    def named(info: VolumeInfo) -> VolumeInfo:
-        return replace(info, skeletons=skeleton_dir)
-
-    return _created(
-        url, skeleton_dir, storage_options, options, create_skeletons, open_skeletons, named
-    )
+    made = _Folder("skeletons", skeleton_dir, create_skeletons, open_skeletons)
+    return made.created(url, storage_options, options)
 
 
-def _created(
-    url: Layer,
-    folder: str,
-    storage_options: Mapping[str, Any] | None,
-    options: Mapping[str, Any],
-    create: Callable[..., Any],
-    open_folder: Callable[[Location], T],
-    named: Callable[[VolumeInfo], VolumeInfo],
-) -> T:
-    if not isinstance(url, PrecomputedStore):
-        place = locate_url(url, storage_options)
-        create(place, **options)
-        return open_folder(place)
-    if storage_options is not None:
-        raise ValueError(f"{url.url}: it is open already; give storage_options to its URL")
-    place = url.location.child(folder)
-    create(place, **options)
-    made = _placed(edited(url, named), open_folder(place))
-    if made.info.spatial_index is not None:
-        made.spatial_index.create()  # a cell without a file is one that got lost
-    return made
+@dataclass(frozen=True, slots=True)
+class _Folder(Generic[T]):
+    """A folder that is to be made.
+
+    Parameters
+    ----------
+    member : {"mesh", "skeletons"}
+        Of ``info``, that names it.
+    name : str
+    create, opened : callable
+        Of its room.
+    """
+
+    member: Literal["mesh", "skeletons"]
+    name: str
+    create: Callable[..., Any]
+    opened: Callable[[Location], T]
+
+    def created(
+        self, url: Layer, storage_options: Mapping[str, Any] | None, options: Mapping[str, Any]
+    ) -> T:
+        if not isinstance(url, PrecomputedStore):
+            place = locate_url(url, storage_options)
+            self.create(place, **options)
+            return self.opened(place)
+        if storage_options is not None:
+            raise ValueError(f"{url.url}: it is open already; give storage_options to its URL")
+        if not isinstance(self.name, str) or "://" in self.name or not is_inside(self.name):
+            raise InvalidURLError(
+                f"{self.name!r}: expected a folder below {url.url}, such as {self.member!r}"
+            )
+        replaces = options.get("mode") == "w"
+        self.named(existing_info(url.location) or url.info, replaces)
+        place = url.location.child(self.name)
+        self.create(place, **options)
+        made = _placed(edited(url, lambda info: self.named(info, replaces)), self.opened(place))
+        if made.info.spatial_index is not None:
+            made.spatial_index.create()  # a cell without a file is one that got lost
+        return made
+
+    def named(self, info: VolumeInfo, replaces: bool) -> VolumeInfo:
+        """`info` with the folder named in it."""
+        here, before = resolve("", self.name), getattr(info, self.member)
+        folders = {scale.key: f"scale {scale.key!r}" for scale in info.scales}
+        for other in ("mesh", "skeletons", "segment_properties"):
+            if other != self.member and getattr(info, other) is not None:
+                folders[getattr(info, other)] = f"its {other}"
+        for folder, what in folders.items():
+            if is_inside(folder) and resolve("", folder) == here:
+                raise LayoutError(f"{self.name!r}: the volume has {what} there; choose another")
+        if (
+            before is not None
+            and not replaces
+            and not (is_inside(before) and resolve("", before) == here)
+        ):
+            raise LayerExistsError(
+                f"info names {before!r} as its {self.member}; mode='w' names {self.name!r} instead "
+                f"and leaves {before!r} where it is"
+            )
+        named: dict[str, Any] = {self.member: self.name}
+        return replace(info, **named)
 
 
 def _folder(store: PrecomputedStore, folder: str | None, what: str) -> Location:
@@ -233,7 +278,8 @@ def _folder(store: PrecomputedStore, folder: str | None, what: str) -> Location:
             f"{store.location.child('info').url}: it names no {member!r}. Where the folder is "
             f"known, name it; otherwise make one:\n"
             f"    xp.open_store(url, {what}_dir='{member}').{what}\n"
-            f"    xp.create_{what}(store)"
+            f"    xp.create_{what}(store)\n"
+            "Where that was done since, open the store again"
         )
     return store.location.child(folder)
 

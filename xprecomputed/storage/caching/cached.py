@@ -24,7 +24,7 @@ from xprecomputed.storage.caching.disk import DiskCache
 from xprecomputed.storage.caching.memory import memory_cache
 from xprecomputed.tracing import record_hit
 
-__all__ = ["CachedStorage", "cached", "forget_everywhere", "forgetting"]
+__all__ = ["CachedStorage", "cached", "forget_everywhere", "forgetting", "uncached"]
 
 T = TypeVar("T")
 Ask = Callable[[], "Blob | None"]
@@ -329,6 +329,12 @@ def _remember(
     memory_cache.put((address, start, stop), blob, len(blob.data), address)
     if disk is not None:
         disk.put(address, start, stop, blob)
+
+
+def uncached(location: Location) -> Location:
+    """The same place, asked for anew each time."""
+    storage = location.storage
+    return Location(storage.inner if isinstance(storage, CachedStorage) else storage, location.key)
 
 
 def cached(location: Location, cache_dir: str | os.PathLike[str] | None = None) -> Location:

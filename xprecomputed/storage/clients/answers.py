@@ -11,6 +11,7 @@ import re
 from xprecomputed.errors import (
     AccessDeniedError,
     ConflictError,
+    InvalidURLError,
     NotFoundError,
     PrecomputedError,
     StorageError,
@@ -54,6 +55,8 @@ def explain(error: Exception, address: str, asked_with: str) -> Failure:
         return Failure(error)
     if isinstance(error, EOFError):
         return Failure(StorageError(f"{address}: {error}"), passing=True)
+    if isinstance(error, ValueError) and "Could not parse path" in str(error):
+        return Failure(InvalidURLError(f"{address}: no name that an object can have"))
     if not type(error).__module__.startswith("obstore") and not isinstance(error, OSError):
         return Failure(error)  # a mistake of this program, which nobody should take for an answer
     text = str(error)
