@@ -151,7 +151,7 @@ def test_what_is_kept_of_a_shard_is_read_with_one_request(place):
     with place.server.watching() as seen:
         change(place, np.full((16, 16, 16), 9, "u1"), (16, 16, 16))
     gets = [each.range for each in seen if is_shard(each) and each.method == "GET"]
-    assert len(gets) == 4  # its index, two of minishards, and one for fifteen chunks
+    assert len(gets) == 3  # its index, those of both minishards, and fifteen chunks
     store = place.open()
     wanted = NOISE.copy()
     wanted[16:, 16:, 16:32] = 9
