@@ -13,16 +13,15 @@ Until then such a mixture may be read, and it stays if one of them is interrupte
 somebody deletes the mesh. Where neither can be done (see `Storage.update`), nothing keeps two
 writers of one mesh apart.
 
-A legacy mesh is written as a single fragment, which is called after its content: it overwrites no
-fragment of another mesh, and the mesh is the old one until the manifest is replaced. Then the old
-fragments are removed that are called after the segment, and no others, which may be of several
-segments. In clouds, of two who write one mesh at once the one who waits too long may remove what
-the other has just written again: the fragment of a mesh that was there before both.
+A legacy mesh is written as a single fragment with a name that no other ever has, nor had: it
+overwrites no fragment of another mesh, and the mesh is the old one until the manifest is replaced.
+Then the old fragments are removed that are called after the segment, and no others, which may be of
+several segments. Since no name comes again, a writer who is late removes nothing that is in use.
 """
 
 from __future__ import annotations
 
-import hashlib
+import secrets
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TypeAlias
@@ -115,7 +114,7 @@ def store_legacy(
     def store(key: int) -> None:
         with decode_slot():
             data = encode_fragment(*stored(key))
-            name = f"{key}:0:{hashlib.blake2b(data, digest_size=8).hexdigest()}"
+            name = f"{key}:0:{secrets.token_hex(8)}"
             if compression is not None:
                 data = compress(data, compression)
         at, fragment = values.place(key), values.directory.child(name)
