@@ -26,7 +26,8 @@ from collections.abc import Callable
 from typing import Any
 
 import numpy as np
-from serving import serving
+
+from benchmarks.serving import serving
 
 CHUNK = (32, 32, 64)  # x, y, z: 64 KiB of uint8
 CHUNKS = (8, 8, 8)

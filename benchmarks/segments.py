@@ -24,9 +24,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from serving import folder, serving
 
 import xprecomputed as xp
+from benchmarks.serving import folder, serving
 
 #: 8 shards of 8 minishards.
 SHARDING = xp.ShardingSpec(

@@ -1,0 +1,47 @@
+"""``python -m benchmarks``: the whole table, or some of its rows; see README.md here."""
+
+from __future__ import annotations
+
+import argparse
+import fnmatch
+import json
+import sys
+import tempfile
+from pathlib import Path
+
+from benchmarks import layers, table
+from benchmarks.machine import machine
+from benchmarks.running import run
+from benchmarks.table_of_rows import ROWS
+
+
+def main() -> None:
+    """Make the data, run the rows, print the table."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
+    parser.add_argument("rows", nargs="*", default=["*"], help="names of rows, * and ? allowed")
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--side", type=int, default=512, help="voxels along each side")
+    parser.add_argument("--data", type=Path, help="folder that keeps the layers between runs")
+    parser.add_argument("--out", type=Path, help="file for the figures, JSON")
+    arguments = parser.parse_args()
+    data = arguments.data or Path(tempfile.gettempdir()) / f"xprecomputed-{arguments.side}"
+    chosen = [
+        row
+        for name, row in ROWS.items()
+        if any(fnmatch.fnmatch(name, each) for each in arguments.rows)
+    ]
+    layers.make(data, arguments.side)
+    found = []
+    print(machine(), table.HEADER, sep="\n\n", flush=True)
+    for row in chosen:
+        measured = run(
+            row, data, arguments.side, arguments.rounds, lambda text: print(text, file=sys.stderr)
+        )
+        found.append(table.result(row, measured, arguments.side))
+        print(table.line(found[-1]), flush=True)
+    if arguments.out:
+        arguments.out.write_text(json.dumps({"machine": machine(), "rows": found}, indent=1))
+
+
+if __name__ == "__main__":
+    main()
