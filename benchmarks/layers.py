@@ -11,6 +11,7 @@ import numpy as np
 import xarray as xr
 
 import xprecomputed as xp
+from benchmarks import shapes
 
 __all__ = ["CHUNKED", "ENCODINGS", "NAMES", "make", "options", "real_volume", "source"]
 
@@ -102,11 +103,12 @@ def options(name: str) -> dict[str, Any]:
 
 def make(data: Path, side: int) -> None:
     """Write all layers below `data`, unless they are there."""
+    data.mkdir(parents=True, exist_ok=True)
+    shapes.make(data)
     stamp = data / "made.json"
     wanted = {"side": side, "names": list(NAMES), "real": str(real_volume())}
     if stamp.exists() and json.loads(stamp.read_text()) == wanted:
         return
-    data.mkdir(parents=True, exist_ok=True)
     for name, voxels in {"image": _image(side), "segmentation": _labels(side)}.items():
         np.save(data / ("image.npy" if name == "image" else "labels.npy"), voxels)
         array = xr.DataArray(voxels, dims=("z", "y", "x"))

@@ -3,18 +3,11 @@
 from __future__ import annotations
 
 import os
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-from benchmarks.rows import PEERS
-
-CORES = os.cpu_count() or 1
-
-
-def installed() -> list[str]:
-    """Peers that are here."""
-    return [name for name, module in PEERS.items() if find_spec(module)]
+#: What TensorStore is told: this many threads.
+ALL_CORES = {"data_copy_concurrency": {"limit": os.cpu_count() or 1}}
 
 
 def cloudvolume(url: str, **options: Any) -> Any:
@@ -28,7 +21,7 @@ def tensorstore(kvstore: dict[str, Any], **spec: Any) -> Any:
     """A store of TensorStore on all cores, and without a cache."""
     import tensorstore
 
-    context = {"data_copy_concurrency": {"limit": CORES}, **spec.pop("context", {})}
+    context = {**ALL_CORES, **spec.pop("context", {})}
     return tensorstore.open(
         {"driver": "neuroglancer_precomputed", "kvstore": kvstore, "context": context, **spec}
     ).result()

@@ -82,6 +82,8 @@ class Row:
     repeats : int
         In one process; the first of several is not counted: it also loads what is loaded at
         first use.
+    needs : mapping of str to str
+        The module without which a contender is left out, beside its own of `PEERS`.
     """
 
     name: str
@@ -97,6 +99,7 @@ class Row:
     layer: str = ""
     ideal_s: float = 0.0
     repeats: int = 3
+    needs: Mapping[str, str] = field(default_factory=dict)
 
 
 def checksum(result: Any) -> dict[str, float]:

@@ -9,10 +9,10 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-from benchmarks import peers
 from benchmarks.rows import PEERS, Row
 from benchmarks.serving import folder, serving
 
@@ -31,8 +31,7 @@ def run(row: Row, data: Path, side: int, rounds: int, say: Callable[[str], None]
     AssertionError
         Contenders got different results.
     """
-    here = peers.installed()
-    names = [name for name in row.contenders if name not in PEERS or name in here]
+    names = [name for name in row.contenders if _is_here(row, name)]
     measured: Measured = {name: [] for name in names}
     with _server(row, data) as port:
         for number in range(rounds):
@@ -43,6 +42,11 @@ def run(row: Row, data: Path, side: int, rounds: int, say: Callable[[str], None]
             say(f"{row.name}: round {number + 1} of {rounds}")
     _require_equal(row, measured)
     return measured
+
+
+def _is_here(row: Row, contender: str) -> bool:
+    modules = (PEERS.get(contender), row.needs.get(contender))
+    return all(find_spec(each) for each in modules if each)
 
 
 @contextmanager

@@ -1,8 +1,12 @@
-"""A web server of objects in memory, in a process of its own, that answers late and counts."""
+"""A web server of objects in memory, in a process of its own, that answers late and counts.
+
+It is S3 enough for reading: the first folder is the bucket.
+"""
 
 from __future__ import annotations
 
 import asyncio
+import hashlib
 import multiprocessing
 import re
 import urllib.request
@@ -11,10 +15,13 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from multiprocessing.connection import Connection
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 COUNT = "/-/count"
+NO_SUCH_KEY = b"<Error><Code>NoSuchKey</Code></Error>"
 RANGE = re.compile(rb"\r\nrange: *bytes=(\d+)-(\d+)", re.IGNORECASE)
+#: Bytes, and the hash of them.
+Object: TypeAlias = tuple[bytes, bytes]
 
 
 @dataclass(frozen=True)
@@ -39,7 +46,7 @@ class _Answering(asyncio.Protocol):
 
     counted = 0
 
-    def __init__(self, objects: Mapping[bytes, bytes], latency_s: float) -> None:
+    def __init__(self, objects: Mapping[bytes, Object], latency_s: float) -> None:
         self._objects, self._latency_s, self._held = objects, latency_s, b""
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
@@ -64,27 +71,32 @@ class _Answering(asyncio.Protocol):
             _Answering.counted = 0
             return _answer(b"200 OK", said)
         _Answering.counted += 1
-        data = self._objects.get(path)
-        if data is None:
-            return _answer(b"404 Not Found", b"")
-        status, span = b"200 OK", b""
-        if found := RANGE.search(head):
-            start, stop = int(found[1]), min(int(found[2]) + 1, len(data))
+        found = self._objects.get(path.partition(b"?")[0])  # clients of S3 add what they do
+        if found is None:
+            return _answer(b"404 Not Found", NO_SUCH_KEY, with_body=method != b"HEAD")
+        data, tag = found
+        status, span = b"200 OK", b'ETag: "%b"\r\n' % tag
+        if asked := RANGE.search(head):
+            start, stop = int(asked[1]), min(int(asked[2]) + 1, len(data))
             status = b"206 Partial Content"
-            span = b"Content-Range: bytes %d-%d/%d\r\n" % (start, stop - 1, len(data))
+            span += b"Content-Range: bytes %d-%d/%d\r\n" % (start, stop - 1, len(data))
             data = data[start:stop]
         return _answer(status, data, span, with_body=method != b"HEAD")
 
 
 def _answer(status: bytes, data: bytes, more: bytes = b"", *, with_body: bool = True) -> bytes:
     head = b"HTTP/1.1 %b\r\nContent-Type: application/octet-stream\r\n" % status
-    head += b'ETag: "1"\r\nAccept-Ranges: bytes\r\n%bContent-Length: %d\r\n\r\n' % (more, len(data))
+    head += b"Accept-Ranges: bytes\r\n%bContent-Length: %d\r\n\r\n" % (more, len(data))
     return head + data if with_body else head
 
 
 def _serve(pipe: Connection, latency_s: float) -> None:
     """Be the server, for ever."""
-    objects = {path.encode(): data for path, data in pipe.recv().items()}
+    # CloudVolume checks that what it got from S3 has this hash
+    objects = {
+        path.encode(): (data, hashlib.md5(data).hexdigest().encode())
+        for path, data in pipe.recv().items()
+    }
 
     async def run() -> None:
         loop = asyncio.get_running_loop()

@@ -2,7 +2,17 @@
 
 from __future__ import annotations
 
-from benchmarks import reads, writes
+from benchmarks import (
+    cluster,
+    cutouts,
+    opening,
+    pyramid,
+    reads,
+    remote,
+    segments,
+    writes,
+)
 from benchmarks.rows import Row
 
-ROWS: dict[str, Row] = {each.name: each for module in (reads, writes) for each in module.ROWS}
+MODULES = (reads, writes, cutouts, pyramid, segments, cluster, remote, opening)
+ROWS: dict[str, Row] = {each.name: each for module in MODULES for each in module.ROWS}

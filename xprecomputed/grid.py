@@ -108,21 +108,22 @@ class ChunkGrid:
 
     def chunk_box(self, cell: Triple) -> Box:
         """The clipped box of the chunk at grid position `cell`."""
-        start = _triple(
-            o + g * c for o, g, c in zip(self.voxel_offset, cell, self.chunk_size, strict=True)
-        )
-        return Box.from_offset(start, self.chunk_size).intersection(self.bounds)
+        # spelled out, as in `chunk_shape`: every chunk of every read comes by here
+        (ox, oy, oz), (cx, cy, cz) = self.voxel_offset, self.chunk_size
+        x, y, z = ox + cell[0] * cx, oy + cell[1] * cy, oz + cell[2] * cz
+        width, height, depth = self.chunk_shape(cell)
+        return Box((x, y, z), (x + width, y + height, z + depth))
 
     def chunk_shape(self, cell: Triple) -> Triple:
         """The clipped extent of the chunk at `cell`."""
-        return _triple(
-            min(c, s - g * c) for g, c, s in zip(cell, self.chunk_size, self.size, strict=True)
-        )
+        (x, y, z), (cx, cy, cz), (sx, sy, sz) = cell, self.chunk_size, self.size
+        return min(cx, sx - x * cx), min(cy, sy - y * cy), min(cz, sz - z * cz)
 
     def name(self, cell: Triple) -> str:
         """The object name of the chunk at `cell`: absolute, end exclusive and clipped."""
         box = self.chunk_box(cell)
-        return "_".join(f"{a}-{b}" for a, b in zip(box.start, box.stop, strict=True))
+        (xa, ya, za), (xb, yb, zb) = box.start, box.stop
+        return f"{xa}-{xb}_{ya}-{yb}_{za}-{zb}"
 
     def cells(self, box: Box) -> Iterator[Triple]:
         """Grid positions of the chunks that touch `box`, x fastest."""

@@ -16,6 +16,7 @@ import threading
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
+from queue import SimpleQueue
 from typing import Generic, TypeVar
 
 from xprecomputed.errors import StorageError
@@ -100,6 +101,23 @@ def _working_for(joined: tuple[Undertaking, ...]) -> Iterator[None]:
         yield
     finally:
         _here.joined = before
+
+
+class _Slots:
+    """Places for so many; a semaphore of one call in C."""
+
+    __slots__ = ("_free",)
+
+    def __init__(self, count: int) -> None:
+        self._free: SimpleQueue[None] = SimpleQueue()
+        for _ in range(count):
+            self._free.put(None)
+
+    def __enter__(self) -> None:
+        self._free.get()
+
+    def __exit__(self, *_: object) -> None:
+        self._free.put(None)
 
 
 class _Run(Undertaking, Generic[T]):
@@ -218,7 +236,7 @@ def _wait_for(helpers: Iterable[Future[None]]) -> None:
 
 
 _pools: dict[int, ThreadPoolExecutor] = {}
-_slots: dict[int, threading.BoundedSemaphore] = {}
+_slots: dict[int, _Slots] = {}
 _lock = threading.Lock()
 _here = threading.local()
 #: Guards nothing but sleep: somebody has given something up.
@@ -233,14 +251,17 @@ def _pool(workers: int) -> ThreadPoolExecutor:
         return _pools[workers]
 
 
-@contextmanager
-def decode_slot() -> Iterator[None]:
-    """Hold one of ``options.decode_threads`` places: more decoders than cores only wait."""
+def decode_slot() -> _Slots:
+    """``with decode_slot():`` holds one of ``options.decode_threads`` places.
+
+    More decoders than cores would only wait for one another.
+    """
     count = get_options().decode_threads
-    with _lock:
-        slot = _slots.setdefault(count, threading.BoundedSemaphore(count))
-    with slot:
-        yield
+    slots = _slots.get(count)
+    if slots is None:
+        with _lock:
+            slots = _slots.setdefault(count, _Slots(count))
+    return slots
 
 
 def _forget_after_fork() -> None:

@@ -85,6 +85,22 @@ def test_several_gzip_members_are_one_object():
     assert decompress(gzip.compress(b"ab") + gzip.compress(b"cd"), "gzip", 4) == b"abcd"
 
 
+@pytest.mark.parametrize("second", [b"b" * 5000, b"a" * 5000], ids=["another", "the same"])
+def test_members_of_one_length_are_all_read(second):
+    """The last bytes tell the length of the first as well."""
+    data = gzip.compress(b"a" * 5000) + gzip.compress(second)
+    assert decompress(data, "gzip", 20_000) == b"a" * 5000 + second
+    with pytest.raises(CorruptDataError, match="holds more than the 5000 bytes"):
+        decompress(data, "gzip", 5000)
+
+
+def test_a_trailer_that_lies_about_the_length_is_found():
+    data = gzip.compress(b"a" * 5000)
+    for length in (4999, 5001, 1, 2**32 - 1):
+        with pytest.raises(CorruptDataError, match="gzip data that does not decompress"):
+            decompress(data[:-4] + length.to_bytes(4, "little"), "gzip", 2**33)
+
+
 def test_zlib_is_not_gzip():
     with pytest.raises(CorruptDataError, match="does not decompress"):
         decompress(zlib.compress(b"abc"), "gzip", 10)

@@ -160,7 +160,7 @@ class Codec(ABC):
 
     def decode_into(self, data: Bytes, chunk: ChunkSpec, region: Region, out: Array) -> None:
         """Decode the part `region` of the chunk into `out`, which has exactly its extent."""
-        out[...] = self.decode(data, chunk)[region]
+        paste(self.decode(data, chunk)[region], out)
 
     def unique(self, data: Bytes, chunk: ChunkSpec, region: Region) -> tuple[Array, Array]:
         """The labels in the part `region` of a chunk, and how many voxels each has.
@@ -209,6 +209,30 @@ class Codec(ABC):
         UnsupportedEncodingError
             The encoding cannot hold a chunk of this shape or content.
         """
+
+
+def paste(part: Array, out: Array) -> None:
+    """``out[...] = part``, for arrays of four axes, one shape and one data type.
+
+    NumPy spends more time on going from row to row of a chunk than on copying. Where it is told
+    that a row is one item, it takes half as long.
+
+    Examples
+    --------
+    >>> out = np.zeros((1, 2, 2, 4), "u2")
+    >>> paste(np.ones((1, 2, 2, 2), "u2"), out[..., 1:3])
+    >>> out[0, 0].tolist()
+    [[0, 1, 1, 0], [0, 1, 1, 0]]
+    """
+    if (
+        part.dtype == out.dtype
+        and part.shape == out.shape
+        and part.strides[-1] == out.strides[-1] == out.itemsize
+        and out.size
+    ):
+        row = np.dtype((np.void, out.shape[-1] * out.itemsize))
+        part, out = part.view(row), out.view(row)
+    out[...] = part
 
 
 def integer_option(encoding: str, name: str, value: object, least: int, most: int) -> int:

@@ -6,9 +6,11 @@ cannot fill the memory (format reference 2.5, rows 18 and 19 of section 10).
 
 from __future__ import annotations
 
+import struct
 import sys
 from typing import Any, Protocol
 
+import numpy as np
 from isal import isal_zlib
 
 from xprecomputed.codecs._optional import optional
@@ -18,12 +20,13 @@ from xprecomputed.errors import CorruptDataError
 __all__ = ["GZIP_MAGIC", "SUFFIXES", "compress", "decompress"]
 
 GZIP_MAGIC = b"\x1f\x8b"
+GZIP_LEAST_BYTES = 20  # header, an empty block and the trailer
 
 #: Suffixes that CloudFiles (and people) add to names on a local disk, in order of precedence.
 SUFFIXES = {".gz": "gzip", ".br": "br", ".zstd": "zstd", ".zst": "zstd"}
 
 
-def decompress(data: Bytes, encoding: str, limit: int) -> bytes:
+def decompress(data: Bytes, encoding: str, limit: int) -> Bytes:
     """Undo a whole-object compression.
 
     Parameters
@@ -80,8 +83,36 @@ def _members(data: Bytes, limit: int, name: str, errors: Any, start: Any) -> byt
     return parts[0] if len(parts) == 1 else b"".join(parts)
 
 
-def _gunzip(data: Bytes, limit: int) -> bytes:
+def _gunzip(data: Bytes, limit: int) -> Bytes:
+    plain = _gunzip_at_once(data, limit)
+    if plain is not None:
+        return plain
     return _members(data, limit, "gzip", isal_zlib.error, lambda: isal_zlib.decompressobj(wbits=31))
+
+
+def _gunzip_at_once(data: Bytes, limit: int) -> memoryview | None:
+    """A single member into memory of its size, by libdeflate: twice as fast as a stream or more.
+
+    None for whatever is not that or does not fit: the stream finds out what it is.
+    """
+    if len(data) < GZIP_LEAST_BYTES:
+        return None
+    data = bytes(data)
+    trailer = data[-8:]
+    checksum, size = struct.unpack("<II", trailer)
+    if not 0 < size <= limit:
+        return None
+    plain = np.empty(size, np.uint8)
+    try:
+        found = optional("imagecodecs", "gzip").gzip_decode(data, out=plain)
+    except Exception:  # imagecodecs' own error classes differ between versions
+        return None
+    # libdeflate looks at the first member only: was that all?
+    if len(found) != size or isal_zlib.crc32(plain) != checksum:
+        return None
+    if data.find(trailer) < len(data) - len(trailer):
+        return None
+    return plain.data
 
 
 def _zstd() -> Any:
@@ -108,6 +139,11 @@ def _unbrotli(data: Bytes, limit: int) -> bytes:
     if len(plain) <= limit and not stream.is_finished():
         raise CorruptDataError(f"truncated br data ({len(data)} bytes stored)")
     return plain
+
+
+def _gzip(data: Bytes, level: int) -> bytes:
+    """By libdeflate, at twice the speed of zlib and no longer; its header has no time."""
+    return bytes(optional("imagecodecs", "gzip").gzip_encode(data, level))
 
 
 _DECOMPRESSORS = {"gzip": _gunzip, "br": _unbrotli, "zstd": _unzstd}
@@ -142,10 +178,7 @@ def compress(data: Bytes, encoding: str, level: int | None = None) -> bytes:
     least, most, usual = _LEVELS[encoding]
     level = usual if level is None else integer_option(encoding, "level", level, least, most)
     if encoding == "gzip":
-        import zlib
-
-        stream = zlib.compressobj(level, zlib.DEFLATED, 31)  # its header has no time
-        return stream.compress(data) + stream.flush()
+        return _gzip(data, level)
     if encoding == "br":
         brotli = optional("brotli", "brotli-compressed objects")
         return bytes(brotli.compress(bytes(data), quality=level))

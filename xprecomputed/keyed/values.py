@@ -65,11 +65,11 @@ def read_blob(place: Location, max_bytes: int) -> Blob | None:
 
 def _plain(blob: Blob, max_bytes: int) -> bytes:
     if blob.encoding is not None:
-        return decompress(blob.data, blob.encoding, max_bytes)
+        return bytes(decompress(blob.data, blob.encoding, max_bytes))
     if blob.data[:2] == GZIP_MAGIC:
         # declared by nobody; and a fragment or skeleton of 35,615 vertices begins so too
         with suppress(CorruptDataError):
-            return decompress(blob.data, "gzip", max_bytes)
+            return bytes(decompress(blob.data, "gzip", max_bytes))
     return blob.data
 
 

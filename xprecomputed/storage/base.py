@@ -17,6 +17,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Hashable, Iterable, Iterator
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
+from functools import lru_cache
 from typing import Any, TypeVar
 
 from xprecomputed.codecs import SUFFIXES, Bytes
@@ -400,7 +401,7 @@ def resolve(directory: str, relative: str) -> str:
         raise InvalidURLError(
             f"key {relative!r}: expected a relative path with plain slashes, such as '8_8_40'"
         )
-    parts = [part for part in directory.split("/") if part]
+    parts = list(_parts(directory))
     for part in relative.split("/"):
         if part == "..":
             if not parts:
@@ -411,6 +412,11 @@ def resolve(directory: str, relative: str) -> str:
         elif part not in ("", "."):
             parts.append(part)
     return "/".join(parts)
+
+
+@lru_cache(maxsize=256)
+def _parts(directory: str) -> tuple[str, ...]:
+    return tuple(part for part in directory.split("/") if part)
 
 
 @dataclass(frozen=True, slots=True)

@@ -42,6 +42,11 @@ from xprecomputed.tracing import record_request
 
 __all__ = ["LocalStorage"]
 
+#: Reads of a folder of which each looks for stale variants, and then every so many: to look
+#: takes as long as to open the file.
+LOOKS = 16
+_seen: dict[str, int] = {}
+
 # O_NONBLOCK: a named pipe in place of a chunk must not block
 FLAGS = os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | BINARY
 
@@ -252,9 +257,12 @@ class LocalStorage(Storage):
             os.close(handle)
 
     def _warn_of_variants(self, path: str) -> None:
+        folder, _, name = path.rpartition("/")
+        seen = _seen[folder] = _seen.get(folder, -1) + 1
+        if seen >= LOOKS and seen % LOOKS:
+            return
         for suffix in SUFFIXES:
             if os.path.exists(path + suffix):
-                folder, name = os.path.split(path)
                 warnings.warn(
                     f"{folder} holds files both plain and compressed ({name} and {name}{suffix} "
                     "among them): the plain ones are read; delete those that are stale",

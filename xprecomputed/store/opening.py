@@ -505,7 +505,7 @@ def read_info(location: Location) -> Any:
         return None
     data = blob.data
     if blob.encoding is not None:
-        data = decompress(data, blob.encoding, MAX_INFO_BYTES)
+        data = bytes(decompress(data, blob.encoding, MAX_INFO_BYTES))
     return parse_json(data, place.url)
 
 
