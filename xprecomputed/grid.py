@@ -57,9 +57,11 @@ class Box:
 
     def intersection(self, other: Box) -> Box:
         """The voxels in both (maybe none)."""
-        start = _triple(max(a, b) for a, b in zip(self.start, other.start, strict=True))
-        stop = _triple(min(a, b) for a, b in zip(self.stop, other.stop, strict=True))
-        return Box(start, _triple(max(a, b) for a, b in zip(start, stop, strict=True)))
+        (ax, ay, az), (bx, by, bz) = self.start, other.start
+        x, y, z = max(ax, bx), max(ay, by), max(az, bz)
+        (ax, ay, az), (bx, by, bz) = self.stop, other.stop
+        stop = max(x, min(ax, bx)), max(y, min(ay, by)), max(z, min(az, bz))
+        return Box((x, y, z), stop)
 
     def contains(self, other: Box) -> bool:
         """Whether every voxel of `other` is inside."""

@@ -90,8 +90,8 @@ def test_members_of_one_length_are_all_read(second):
     """The last bytes tell the length of the first as well."""
     data = gzip.compress(b"a" * 5000) + gzip.compress(second)
     assert decompress(data, "gzip", 20_000) == b"a" * 5000 + second
-    with pytest.raises(CorruptDataError, match="holds more than the 5000 bytes"):
-        decompress(data, "gzip", 5000)
+    with pytest.raises(CorruptDataError, match="holds more than the 9999 bytes"):
+        decompress(data, "gzip", 9999)
 
 
 def test_a_trailer_that_lies_about_the_length_is_found():

@@ -235,6 +235,15 @@ def paste(part: Array, out: Array) -> None:
     out[...] = part
 
 
+def contiguous(array: Array, dtype: np.dtype[Any]) -> Array:
+    """The same voxels of four axes as one block of memory in C order; `array` if it is that."""
+    if array.flags.c_contiguous or array.dtype != dtype:
+        return np.ascontiguousarray(array, dtype)
+    out = np.empty(array.shape, dtype)
+    paste(array, out)
+    return out
+
+
 def integer_option(encoding: str, name: str, value: object, least: int, most: int) -> int:
     """An encoding option that is an integer in a range, or a ValueError with the range."""
     if (

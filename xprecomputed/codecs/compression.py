@@ -107,10 +107,11 @@ def _gunzip_at_once(data: Bytes, limit: int) -> memoryview | None:
         found = optional("imagecodecs", "gzip").gzip_decode(data, out=plain)
     except Exception:  # imagecodecs' own error classes differ between versions
         return None
-    # libdeflate looks at the first member only: was that all?
+    # libdeflate looks at the first member only. If that was not all, another trailer ends it, or
+    # the same one, whose members together fit into the limit or repeat all that there can be
     if len(found) != size or isal_zlib.crc32(plain) != checksum:
         return None
-    if data.find(trailer) < len(data) - len(trailer):
+    if size < limit and data.find(trailer) < len(data) - len(trailer):
         return None
     return plain.data
 

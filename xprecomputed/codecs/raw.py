@@ -7,7 +7,7 @@ from typing import ClassVar
 
 import numpy as np
 
-from xprecomputed.codecs.base import Array, Bytes, ChunkSpec, Codec
+from xprecomputed.codecs.base import Array, Bytes, ChunkSpec, Codec, contiguous
 from xprecomputed.errors import CorruptDataError
 from xprecomputed.metadata import DATA_TYPES
 
@@ -37,4 +37,4 @@ class Raw(Codec):
         return np.frombuffer(data, chunk.dtype).reshape(chunk.shape)
 
     def encode(self, array: Array) -> bytes:  # noqa: D102
-        return np.ascontiguousarray(array, array.dtype.newbyteorder("<")).tobytes()
+        return contiguous(array, array.dtype.newbyteorder("<")).tobytes()

@@ -8,7 +8,7 @@ from __future__ import annotations
 import warnings
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
-from itertools import pairwise
+from itertools import pairwise, product
 from typing import Any, NamedTuple
 from uuid import uuid4
 
@@ -71,10 +71,13 @@ def blocks_of(array: da.Array, start: Triple) -> Blocks:
     return Blocks.from_chunks(start, array.chunks[:0:-1])
 
 
-def in_blocks(described: Described, box: Box, reader: ScaleReader) -> da.Array:
+def in_blocks(
+    described: Described, box: Box, reader: ScaleReader, *, copy: bool = True
+) -> da.Array:
     """The array of a description as dask knows it, (channel, z, y, x), in the layer's type.
 
-    What is not dask yet is cut along the chunks of the scale, lazily.
+    What is not dask yet is cut along the chunks of the scale, lazily. `copy` says whether values
+    in memory are copied, as those must be that others may change before they are written.
     """
     array, scale, wanted = described.array, reader.scale, reader.dtype
     if array.chunks is None:
@@ -90,8 +93,13 @@ def in_blocks(described: Described, box: Box, reader: ScaleReader) -> da.Array:
         }
         if "channel" in array.dims:
             chunks["channel"] = -1
-        # a name of its own: dask would hash all the values otherwise
-        array = array.chunk(chunks, token=uuid4().hex)
+        if array.variable._in_memory and not copy:
+            array = array.copy(
+                data=_views(array.values, [chunks[str(each)] for each in array.dims])
+            )
+        else:
+            # a name of its own: dask would hash all the values otherwise
+            array = array.chunk(chunks, token=uuid4().hex)
     blocks: da.Array = array.data
     blocks = blocks if blocks.ndim == 4 else blocks[None]
     if blocks.dtype == wanted:
@@ -100,6 +108,16 @@ def in_blocks(described: Described, box: Box, reader: ScaleReader) -> da.Array:
     meta = np.empty((0,) * 4, wanted)
     converted: da.Array = da.map_blocks(convert, blocks, dtype=wanted, meta=meta)
     return converted
+
+
+def _views(values: Array, chunks: list[Any]) -> da.Array:
+    """An array in memory as dask knows it; dask's own `from_array` would copy it."""
+    name = f"in-memory-{uuid4().hex}"
+    sizes = da.core.normalize_chunks(tuple(chunks), values.shape, dtype=values.dtype)
+    keys = product([name], *(range(len(each)) for each in sizes))
+    parts = [values[each] for each in da.core.slices_from_chunks(sizes)]
+    layer = dict(zip(keys, parts, strict=True))
+    return da.Array(layer, name, sizes, meta=np.empty((0,) * values.ndim, values.dtype))
 
 
 def realigned(array: da.Array, scale: ScaleInfo, start: Triple) -> da.Array:

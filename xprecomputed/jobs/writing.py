@@ -219,7 +219,7 @@ def to_precomputed(
         "skip_stored": resume and not plan.is_new,
         "cache_control": cache_control,
     }
-    graph = _graph(plan, location, options, downsample_method, align_chunks)
+    graph = _graph(plan, location, options, downsample_method, align_chunks, copy=not compute)
     step = provenance_step(provenance, _method(plan, mode))
     if existing is None:
         _warn_of_absent(location, plan.info)
@@ -303,13 +303,16 @@ def _graph(
     options: Mapping[str, Any],
     method: str | None,
     align_chunks: bool,
+    *,
+    copy: bool,
 ) -> WriteGraph:
     from xprecomputed.jobs.graph import WriteGraph, blocks_of, in_blocks, realigned
 
     graph = WriteGraph()
     for target in plan.targets:
         writer = ScaleWriter.open(location, plan.info, target.mip, **options)
-        array, start = in_blocks(target.described, target.box, writer.reader), target.box.start
+        array = in_blocks(target.described, target.box, writer.reader, copy=copy)
+        start = target.box.start
         if align_chunks:
             array = realigned(array, writer.scale, start)
         if len(array.chunks[0]) > 1:

@@ -25,12 +25,15 @@ def explained(path: str) -> Iterator[None]:
         yield
     except PrecomputedError:
         raise
-    except PermissionError as error:
-        raise AccessDeniedError(f"{path}: {error.strerror or error}") from error
-    except OSError as error:
-        raise StorageError(f"{path}: {error.strerror or error}") from error
-    except ValueError as error:  # a NUL in the name
-        raise StorageError(f"{path}: {error}") from error
+    except (OSError, ValueError) as error:
+        raise _ours(error, path) from error
+
+
+def _ours(error: OSError | ValueError, path: str) -> PrecomputedError:
+    if isinstance(error, ValueError):  # a NUL in the name
+        return StorageError(f"{path}: {error}")
+    denied = isinstance(error, PermissionError)
+    return (AccessDeniedError if denied else StorageError)(f"{path}: {error.strerror or error}")
 
 
 def create(path: str, flags: int) -> int:
@@ -54,17 +57,21 @@ def replacing(path: str) -> Iterator[Callable[[Bytes], None]]:
     """
     folder, name = os.path.split(path)
     temporary = os.path.join(folder, f".{name}.{os.getpid()}-{os.urandom(8).hex()}.tmp")
-    with explained(path):
+    try:
         handle = create(temporary, os.O_WRONLY | os.O_EXCL)
+    except (OSError, ValueError) as error:
+        raise _ours(error, path) from error
     try:
         try:
             yield lambda data: _write_all(handle, data, path)
         except BaseException:
             os.close(handle)
             raise
-        with explained(path):
+        try:
             os.close(handle)  # network disks may say only here that they are full
             os.replace(temporary, path)
+        except OSError as error:
+            raise _ours(error, path) from error
     except BaseException:
         with suppress(OSError):
             os.unlink(temporary)
@@ -76,18 +83,21 @@ def _write_all(handle: int, data: Bytes, path: str) -> None:
     if not view.nbytes:
         return  # which cannot be cast
     view = view.cast("B")
-    with explained(path):
+    try:
         while view:
             view = view[os.write(handle, view[:MOST_AT_ONCE]) :]
+    except OSError as error:
+        raise _ours(error, path) from error
 
 
 def remove(path: str) -> bool:
     """Remove a file, or a link and not what it points to; False if there was none."""
-    with explained(path):
-        try:
-            os.unlink(path)
-        except (FileNotFoundError, NotADirectoryError):
-            return False
+    try:
+        os.unlink(path)
+    except (FileNotFoundError, NotADirectoryError):
+        return False
+    except (OSError, ValueError) as error:
+        raise _ours(error, path) from error
     return True
 
 

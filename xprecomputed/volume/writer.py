@@ -222,14 +222,14 @@ class ScaleWriter:
     def _write_chunk(self, cell: Triple, array: Array, box: Box) -> bool:
         whole = self.scale.grid.chunk_box(cell)
         part = whole.intersection(box)
-        place = self._chunk_place(cell)
         if part != whole:
+            place = self._chunk_place(cell)
             values = _cut(array, box, part)
             return place.storage.update(
                 place.key,
                 lambda only_if: self._put_chunk(cell, self.pasted(cell, part, values), only_if),
             )
-        if self.skip_stored and place.storage.size(place.key) is not None:
+        if self.skip_stored and self._is_stored(cell):
             return False
         return self._put_chunk(cell, _cut(array, box, whole))
 
@@ -264,6 +264,10 @@ class ScaleWriter:
             only_if=only_if,
         )
         return True
+
+    def _is_stored(self, cell: Triple) -> bool:
+        place = self._chunk_place(cell)
+        return place.storage.size(place.key) is not None
 
     def _chunk_place(self, cell: Triple) -> Location:
         return self.directory.child(self.scale.grid.name(cell))
@@ -420,7 +424,5 @@ def require_fit(array: Array, dtype: np.dtype[Any], url: str) -> None:
 
 def _cut(array: Array, box: Box, part: Box) -> Array:
     """The voxels of `part` out of those of `box`; a view."""
-    x, y, z = (
-        slice(a - o, b - o) for a, b, o in zip(part.start, part.stop, box.start, strict=True)
-    )
-    return array[:, z, y, x]
+    (xa, ya, za), (xb, yb, zb), (x, y, z) = part.start, part.stop, box.start
+    return array[:, za - z : zb - z, ya - y : yb - y, xa - x : xb - x]

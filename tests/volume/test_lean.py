@@ -1,0 +1,157 @@
+"""What would make reading and writing slow, counted instead of timed.
+
+Seconds are for `benchmarks`. Here: Python's calls for each chunk, bytes that are allocated, and the
+processor time beside a loop of the bare codec, by a margin that noise cannot reach.
+"""
+
+import gzip
+import os
+import sys
+import time
+import tracemalloc
+
+import numpy as np
+import pytest
+import xarray as xr
+
+import xprecomputed as xp
+
+SIDE, CHUNK = 256, 32
+EVERYTHING = (0, 0, 0), (SIDE,) * 3
+CHUNKS = (SIDE // CHUNK) ** 3
+MIB = 1 << 20
+
+
+@pytest.fixture(scope="module")
+def voxels():
+    return np.random.default_rng(0).integers(0, 256, (SIDE,) * 3).astype("u1")
+
+
+@pytest.fixture(scope="module")
+def layers(voxels, tmp_path_factory):
+    """One layer of each kind, by name."""
+    folder = tmp_path_factory.mktemp("layers")
+    kinds = {
+        "raw": {},
+        "gzip": {"compression": "gzip"},
+        "sharded": {"sharding": "auto"},
+        "jpeg": {"encoding": "jpeg"},
+    }
+    for name, options in kinds.items():
+        write(voxels, folder / name, **options)
+    return folder
+
+
+def write(voxels, url, **options):
+    xp.to_precomputed(
+        xr.DataArray(voxels, dims=("z", "y", "x")),
+        str(url),
+        resolution=(8, 8, 8),
+        chunk_size=(CHUNK,) * 3,
+        provenance=False,
+        **{"encoding": "raw", "layer_type": "image", **options},
+    )
+
+
+def calls_of(work):
+    """How often Python calls something while `work` runs, in this thread."""
+    count = 0
+
+    def called(frame, event, argument):
+        nonlocal count
+        count += event in ("call", "c_call")
+
+    before = sys.getprofile()
+    sys.setprofile(called)
+    try:
+        work()
+    finally:
+        sys.setprofile(before)
+    return count
+
+
+@pytest.mark.parametrize(("kind", "most"), [("raw", 140), ("gzip", 165), ("sharded", 120)])
+def test_a_chunk_costs_few_calls_of_python(layers, kind, most):
+    """They hold the GIL, so with small chunks they decide how many cores are used."""
+    store = xp.open_store(str(layers / kind))
+    with xp.set_options(threads=1):
+        store.read(EVERYTHING)  # imports, caches
+        assert calls_of(lambda: store.read(EVERYTHING)) < most * CHUNKS
+
+
+def test_writing_a_chunk_costs_few_calls_of_python(voxels, tmp_path):
+    write(voxels, tmp_path / "layer")
+    store = xp.open_store(str(tmp_path / "layer"))
+    writer = xp.volume.ScaleWriter.open(store.location, store.info, 0)
+    with xp.set_options(threads=1):
+        count = calls_of(lambda: writer.write_box(voxels[None], writer.scale.bounds))
+    assert count < 160 * CHUNKS
+
+
+def peak_of(work):
+    """The most bytes that were allocated at once while `work` ran."""
+    tracemalloc.start()
+    try:
+        result = work()
+        del result
+        return tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+
+
+@pytest.mark.parametrize("kind", ["raw", "gzip", "sharded", "jpeg"])
+def test_a_read_holds_the_result_and_little_more(layers, kind, voxels):
+    store = xp.open_store(str(layers / kind))
+    store.read(((0, 0, 0), (CHUNK,) * 3))  # imports
+    assert peak_of(lambda: store.read(EVERYTHING)) < voxels.nbytes + 12 * MIB
+
+
+def test_an_array_in_memory_is_not_copied_to_be_written(voxels, tmp_path):
+    write(voxels[:CHUNK, :CHUNK, :CHUNK], tmp_path / "small")  # imports
+    assert peak_of(lambda: write(voxels, tmp_path / "layer")) < voxels.nbytes / 2
+
+
+def test_what_is_written_later_is_what_was_there_at_the_call(voxels, tmp_path):
+    mine = voxels[:64, :64, :64].copy()
+    array = xr.DataArray(mine, dims=("z", "y", "x"))
+    later = xp.to_precomputed(array, str(tmp_path), resolution=(8, 8, 8), compute=False)
+    mine[:] = 0
+    later.compute()
+    assert (
+        xp.open_store(str(tmp_path)).read(((0, 0, 0), (64,) * 3))[0] == voxels[:64, :64, :64]
+    ).all()
+
+
+def bare_read(folder, decode):
+    """The voxels of a layer, without any of this package."""
+    out = np.empty((SIDE,) * 3, "u1")
+    for name in os.listdir(folder):
+        x, y, z = (slice(*map(int, each.split("-"))) for each in name.split(".")[0].split("_"))
+        with open(f"{folder}/{name}", "rb", buffering=0) as file:
+            out[z, y, x] = np.frombuffer(decode(file.read()), "u1").reshape((CHUNK,) * 3)
+    return out
+
+
+def cpu_s(work, times=7):
+    """Processor time of the quickest of several runs."""
+    spent = []
+    for _ in range(times):
+        began = time.process_time()
+        work()
+        spent.append(time.process_time() - began)
+    return min(spent)
+
+
+@pytest.mark.parametrize(
+    ("kind", "decode", "most"), [("raw", bytes, 4), ("gzip", gzip.decompress, 1.5)]
+)
+def test_a_read_costs_little_more_than_a_loop_over_the_bare_codec(
+    layers, voxels, kind, decode, most
+):
+    """Chunks of 32 KiB, so that what is not the codec shows; usually 1.6 and 0.6 times as much."""
+    store = xp.open_store(str(layers / kind))
+    folder = layers / kind / "8_8_8"
+    with xp.set_options(threads=1):
+        np.testing.assert_array_equal(store.read(EVERYTHING)[0], bare_read(folder, decode))
+        ratio = cpu_s(lambda: store.read(EVERYTHING)) / cpu_s(lambda: bare_read(folder, decode))
+    assert ratio < most
