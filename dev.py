@@ -4,6 +4,7 @@
     python3 dev.py quickstart [PATH]    the main job: open, crop, print, draw
     python3 dev.py test [PYTEST ARGS]   all tests
     python3 dev.py check                formatting, lint, types, layers
+    python3 dev.py bench [ROWS]         beside CloudVolume and TensorStore, half an hour
 
 Environments are kept in .venv/ (or in $XPRECOMPUTED_ENVS) and made again when
 pyproject.toml changes.
@@ -17,7 +18,7 @@ import venv
 from pathlib import Path
 
 HERE = Path(__file__).resolve().parent
-EXTRAS = {"quickstart": "all", "test": "test,check", "check": "test,check"}
+EXTRAS = {"quickstart": "all", "test": "test,check", "check": "test,check", "bench": "test,check"}
 
 
 def environment(command: str) -> str:
@@ -50,6 +51,7 @@ def main(arguments: list) -> None:
         # a path is meant from where the user stands
         "quickstart": [[python, str(HERE / "examples" / "quickstart.py"), *rest]],
         "test": [[python, "-m", "pytest", f"--rootdir={HERE}", *rest]],
+        "bench": [[python, "-m", "benchmarks", *rest]],
         "check": [
             [python, "-m", "ruff", "format", "--check", "."],
             [python, "-m", "ruff", "check", "."],
