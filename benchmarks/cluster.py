@@ -7,7 +7,8 @@ from typing import Any, NamedTuple
 from benchmarks.rows import OURS, Contender, Operation, Place, Row, Target
 
 THREADED = ("image raw gzip", "segmentation cseg", "sharded segmentation cseg")
-#: Their packages hold the GIL.
+#: Their packages hold the GIL; we read crackle in helper processes, and compresso by numba where
+#: that is installed.
 LOCKED = ("segmentation crackle", "segmentation compresso gzip")
 TASKS = 16
 

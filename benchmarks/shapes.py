@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -41,6 +42,7 @@ def make(data: Path) -> None:
     for name, write in makers.items():
         if not (data / name).exists():
             unfinished = data / f"{name}.unfinished"
+            shutil.rmtree(unfinished, ignore_errors=True)
             write(unfinished)
             unfinished.rename(data / name)
 
