@@ -39,13 +39,25 @@ def run(code, *args):
 
 def test_public_names_are_exactly_those_that_are_announced():
     visible = {name for name in vars(xprecomputed) if not name.startswith("_")}
-    submodules = {
-        name
-        for name in visible
-        if f"xprecomputed.{name}" in sys.modules and name not in xprecomputed.__all__
-    }
-    assert visible - submodules == set(xprecomputed.__all__) - {"__version__"}
-    assert list(xprecomputed.__all__) == sorted(xprecomputed.__all__)
+    submodules = {name for name in visible if f"xprecomputed.{name}" in sys.modules}
+    assert visible - submodules <= set(xprecomputed.__all__)
+    assert list(xprecomputed.__all__) == sorted(xprecomputed.__all__) == dir(xprecomputed)
+    for name in xprecomputed.__all__:
+        assert getattr(xprecomputed, name) is not None
+    with pytest.raises(AttributeError, match="nonsense"):
+        _ = xprecomputed.nonsense
+
+
+def test_import_enters_no_room():
+    """Rooms are imported when they are entered, the accessors too."""
+    out = run(
+        "import sys, xarray as xr, xprecomputed as xp\n"
+        "print(*sorted(m for m in sys.modules if m.startswith('xprecomputed')))\n"
+        "print(xp.Box.__module__, 'crop' in dir(xr.DataArray.precomputed))"
+    )
+    lines = out.splitlines()
+    assert lines[0] == "xprecomputed xprecomputed.accessor"
+    assert lines[1] == "xprecomputed.grid True"
 
 
 def test_import_is_cheap():

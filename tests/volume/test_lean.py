@@ -15,6 +15,7 @@ import pytest
 import xarray as xr
 
 import xprecomputed as xp
+from xprecomputed.volume import ScaleWriter
 
 SIDE, CHUNK = 256, 32
 EVERYTHING = (0, 0, 0), (SIDE,) * 3
@@ -82,7 +83,7 @@ def test_a_chunk_costs_few_calls_of_python(layers, kind, most):
 def test_writing_a_chunk_costs_few_calls_of_python(voxels, tmp_path):
     write(voxels, tmp_path / "layer")
     store = xp.open_store(str(tmp_path / "layer"))
-    writer = xp.volume.ScaleWriter.open(store.location, store.info, 0)
+    writer = ScaleWriter.open(store.location, store.info, 0)
     with xp.set_options(threads=1):
         count = calls_of(lambda: writer.write_box(voxels[None], writer.scale.bounds))
     assert count < 160 * CHUNKS

@@ -340,7 +340,6 @@ class _Accessor(WriteMethods, Generic[T]):
             return ()
 
 
-@xr.register_dataarray_accessor("precomputed")
 class PrecomputedArrayAccessor(LabelMethods, _Accessor[xr.DataArray]):
     """``da.precomputed``: positions, boxes and the layer behind a DataArray.
 
@@ -430,7 +429,6 @@ class PrecomputedArrayAccessor(LabelMethods, _Accessor[xr.DataArray]):
         return values.isel(point=0) if np.ndim(points) == 1 else values
 
 
-@xr.register_dataset_accessor("precomputed")
 class PrecomputedDatasetAccessor(_Accessor[xr.Dataset]):
     """``ds.precomputed``: as on a DataArray, for all variables at once."""
 

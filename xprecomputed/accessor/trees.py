@@ -25,7 +25,6 @@ if TYPE_CHECKING:
 __all__ = ["PrecomputedTreeAccessor"]
 
 
-@xr.register_datatree_accessor("precomputed")
 class PrecomputedTreeAccessor(WriteMethods):
     """``dt.precomputed``: of a tree of mips, and of any of its nodes."""
 

@@ -25,15 +25,12 @@ def explained(path: str) -> Iterator[None]:
         yield
     except PrecomputedError:
         raise
-    except (OSError, ValueError) as error:
-        raise _ours(error, path) from error
-
-
-def _ours(error: OSError | ValueError, path: str) -> PrecomputedError:
-    if isinstance(error, ValueError):  # a NUL in the name
-        return StorageError(f"{path}: {error}")
-    denied = isinstance(error, PermissionError)
-    return (AccessDeniedError if denied else StorageError)(f"{path}: {error.strerror or error}")
+    except PermissionError as error:
+        raise AccessDeniedError(f"{path}: {error.strerror or error}") from error
+    except OSError as error:
+        raise StorageError(f"{path}: {error.strerror or error}") from error
+    except ValueError as error:  # a NUL in the name
+        raise StorageError(f"{path}: {error}") from error
 
 
 def create(path: str, flags: int) -> int:
@@ -59,8 +56,9 @@ def replacing(path: str) -> Iterator[Callable[[Bytes], None]]:
     temporary = os.path.join(folder, f".{name}.{os.getpid()}-{os.urandom(8).hex()}.tmp")
     try:
         handle = create(temporary, os.O_WRONLY | os.O_EXCL)
-    except (OSError, ValueError) as error:
-        raise _ours(error, path) from error
+    except (OSError, ValueError):
+        with explained(path):
+            raise
     try:
         try:
             yield lambda data: _write_all(handle, data, path)
@@ -70,8 +68,9 @@ def replacing(path: str) -> Iterator[Callable[[Bytes], None]]:
         try:
             os.close(handle)  # network disks may say only here that they are full
             os.replace(temporary, path)
-        except OSError as error:
-            raise _ours(error, path) from error
+        except OSError:
+            with explained(path):
+                raise
     except BaseException:
         with suppress(OSError):
             os.unlink(temporary)
@@ -86,8 +85,9 @@ def _write_all(handle: int, data: Bytes, path: str) -> None:
     try:
         while view:
             view = view[os.write(handle, view[:MOST_AT_ONCE]) :]
-    except OSError as error:
-        raise _ours(error, path) from error
+    except OSError:
+        with explained(path):
+            raise
 
 
 def remove(path: str) -> bool:
@@ -96,8 +96,9 @@ def remove(path: str) -> bool:
         os.unlink(path)
     except (FileNotFoundError, NotADirectoryError):
         return False
-    except (OSError, ValueError) as error:
-        raise _ours(error, path) from error
+    except (OSError, ValueError):
+        with explained(path):
+            raise
     return True
 
 
