@@ -221,3 +221,27 @@ def test_the_end_of_the_interpreter_ends_pauses_and_begins_nothing():
     )
     assert done.returncode == 0
     assert done.stdout.count("begun") == 4
+
+
+def test_others_are_woken_only_for_what_takes_longer():
+    """Waking a thread takes as long as a chunk or two of a local file."""
+    names = set()
+
+    def work(task):
+        names.add(threading.current_thread().name)
+        time.sleep(0.01)
+
+    run_bounded(range(3), work, workers=2, alone_s=10)
+    assert names == {threading.current_thread().name}
+    run_bounded(range(8), work, workers=2, alone_s=0.015)
+    assert len(names) == 2
+
+
+def test_errors_after_the_others_were_woken_end_the_run():
+    def work(task):
+        time.sleep(0.002)
+        if task == 5:
+            raise ValueError("five")
+
+    with pytest.raises(ValueError, match="five"):
+        run_bounded(range(100), work, workers=2, alone_s=0.001)

@@ -13,6 +13,7 @@ from __future__ import annotations
 import atexit
 import os
 import threading
+import time
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
@@ -139,10 +140,17 @@ class _Run(Undertaking, Generic[T]):
         self.error: BaseException | None = None
         self.changed = threading.Condition()
 
-    def drain(self) -> None:
-        """Work until no task is left or one has failed."""
+    def drain(self, after_a_while: Callable[[], None] | None = None, alone_s: float = 0) -> None:
+        """Work until no task is left or one has failed.
+
+        `after_a_while` is called once, if there is still something to do after `alone_s`.
+        """
+        until = time.monotonic() + alone_s
         with _working_for((*self.joined_before, self)):
             while (taken := self._take()) is not None:
+                if after_a_while is not None and time.monotonic() >= until:
+                    after_a_while()
+                    after_a_while = None
                 task, cost = taken
                 try:
                     self.work(task)
@@ -198,6 +206,7 @@ def run_bounded(
     *,
     workers: int,
     cost: Callable[[T], int] = lambda _: 0,
+    alone_s: float = 0,
 ) -> None:
     """Call ``work(task)`` for every task, on up to `workers` threads, this one included.
 
@@ -212,14 +221,21 @@ def run_bounded(
     cost : callable
         Bytes that a task holds while it is worked on; the sum stays within
         ``options.read_budget_bytes``, except for one task that is larger alone.
+    alone_s : float
+        For so long the other threads are left asleep: to wake them takes a while too, and then
+        they wait for the GIL. Not for tasks that wait for answers.
     """
     run = _Run(tasks, work, cost)
     helpers: list[Future[None]] = []
-    if workers > 1:
+
+    def call_for_help() -> None:
         pool = _pool(workers)
-        helpers = [pool.submit(run.help) for _ in range(workers - 1)]
+        helpers.extend(pool.submit(run.help) for _ in range(workers - 1))
+
     try:
-        run.drain()
+        if workers > 1 and not alone_s:
+            call_for_help()
+        run.drain(call_for_help if workers > 1 and alone_s else None, alone_s)
         _wait_for(helpers)
     except BaseException as error:  # an interrupt, between two tasks or after the last
         run.stop(error)

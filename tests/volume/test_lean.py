@@ -156,3 +156,48 @@ def test_a_read_costs_little_more_than_a_loop_over_the_bare_codec(
         np.testing.assert_array_equal(store.read(EVERYTHING)[0], bare_read(folder, decode))
         ratio = cpu_s(lambda: store.read(EVERYTHING)) / cpu_s(lambda: bare_read(folder, decode))
     assert ratio < most
+
+
+def test_a_slice_of_a_raw_file_reads_its_planes_only(layers, voxels):
+    """The planes of a chunk lie one after another; elsewhere whole chunks are decoded."""
+    store = xp.open_store(str(layers / "raw"))
+    with xp.trace() as traced:
+        part = store.read(((0, 3, 40), (SIDE, 7, 42)))
+    np.testing.assert_array_equal(part[0], voxels[40:42, 3:7])
+    assert (traced.requests, traced.bytes) == (SIDE // CHUNK, 2 * CHUNK * CHUNK * SIDE // CHUNK)
+
+
+def test_a_raw_file_of_another_length_is_corrupt_also_where_a_part_of_it_is_read(tmp_path):
+    write(np.ones((CHUNK, CHUNK, 2 * CHUNK), "u1"), tmp_path)
+    short = tmp_path / "8_8_8" / f"0-{CHUNK}_0-{CHUNK}_0-{CHUNK}"
+    short.write_bytes(short.read_bytes()[:-1])
+    long = tmp_path / "8_8_8" / f"{CHUNK}-{2 * CHUNK}_0-{CHUNK}_0-{CHUNK}"
+    long.write_bytes(long.read_bytes() + b"\0")
+    store = xp.open_store(str(tmp_path))
+    for at in (0, CHUNK):
+        with pytest.raises(xp.CorruptDataError, match="bytes"):
+            store.read(((at, 0, 0), (at + 1, 1, 1)))
+
+
+def test_a_part_of_a_compressed_or_absent_raw_file(tmp_path, voxels):
+    small = voxels[:CHUNK, :CHUNK, : 2 * CHUNK]
+    write(small, tmp_path, compression="gzip")
+    store = xp.open_store(str(tmp_path))
+    np.testing.assert_array_equal(store.read(((5, 6, 7), (60, 20, 9)))[0], small[7:9, 6:20, 5:60])
+    (tmp_path / "8_8_8" / f"0-{CHUNK}_0-{CHUNK}_0-{CHUNK}.gz").unlink()
+    with pytest.raises(xp.ChunkMissingError, match="is not stored"):
+        store.read(((5, 6, 7), (60, 20, 9)))
+
+
+def test_parts_of_several_channels_and_wide_voxels(tmp_path):
+    values = np.random.default_rng(1).integers(0, 9, (2, 20, 10, 30)).astype("f4")
+    for name, array in {"two": values, "one": values[:1]}.items():
+        xp.to_precomputed(
+            xr.DataArray(array, dims=("channel", "z", "y", "x")),
+            str(tmp_path / name),
+            resolution=(8, 8, 8),
+            encoding="raw",
+            chunk_size=(16, 16, 16),
+        )
+        found = xp.open_store(str(tmp_path / name)).read(((3, 2, 5), (28, 9, 19)))
+        np.testing.assert_array_equal(found, array[:, 5:19, 2:9, 3:28])

@@ -162,6 +162,18 @@ class Codec(ABC):
         """Decode the part `region` of the chunk into `out`, which has exactly its extent."""
         paste(self.decode(data, chunk)[region], out)
 
+    def part(self, chunk: ChunkSpec, region: Region) -> tuple[int, int, ChunkSpec, Region] | None:
+        """Where in the stored bytes of `chunk` the part `region` lies, if they can be cut.
+
+        Returns
+        -------
+        tuple or None
+            First byte, the one after the last, the smaller chunk that these are, and `region` in
+            it. None: the whole is needed, or as good as.
+        """
+        del chunk, region
+        return None
+
     def unique(self, data: Bytes, chunk: ChunkSpec, region: Region) -> tuple[Array, Array]:
         """The labels in the part `region` of a chunk, and how many voxels each has.
 

@@ -7,7 +7,7 @@ from typing import ClassVar
 
 import numpy as np
 
-from xprecomputed.codecs.base import Array, Bytes, ChunkSpec, Codec, contiguous
+from xprecomputed.codecs.base import Array, Bytes, ChunkSpec, Codec, Region, contiguous
 from xprecomputed.errors import CorruptDataError
 from xprecomputed.metadata import DATA_TYPES
 
@@ -35,6 +35,18 @@ class Raw(Codec):
                 f"{c} channel(s), expected {chunk.nbytes}"
             )
         return np.frombuffer(data, chunk.dtype).reshape(chunk.shape)
+
+    def part(  # noqa: D102
+        self, chunk: ChunkSpec, region: Region
+    ) -> tuple[int, int, ChunkSpec, Region] | None:
+        channels, depth, y, x = chunk.shape
+        z = region[1]
+        if channels > 1 or z.stop - z.start == depth:
+            return None
+        plane = y * x * chunk.dtype.itemsize
+        smaller = ChunkSpec((1, z.stop - z.start, y, x), chunk.dtype)
+        inside = (region[0], slice(0, z.stop - z.start), *region[2:])
+        return z.start * plane, z.stop * plane, smaller, inside
 
     def encode(self, array: Array) -> bytes:  # noqa: D102
         return contiguous(array, array.dtype.newbyteorder("<")).tobytes()

@@ -16,7 +16,7 @@ from xprecomputed.storage.repacking import (
     lay_out,
     write_shard,
 )
-from xprecomputed.storage.shards import Deliver, Found, ShardedValues, workers_for
+from xprecomputed.storage.shards import Deliver, Found, ShardedValues, alone_for, workers_for
 from xprecomputed.storage.url import is_remote, locate_url
 
 __all__ = [
@@ -33,6 +33,7 @@ __all__ = [
     "Storage",
     "Unchanged",
     "Waiting",
+    "alone_for",
     "cached",
     "contents",
     "forget_everywhere",

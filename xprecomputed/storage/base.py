@@ -165,6 +165,18 @@ class Storage(ABC):
         AccessDeniedError, StorageError, CorruptDataError
         """
 
+    def get_part(self, key: str, start: int, stop: int, whole_bytes: int) -> bytes | None:
+        """Bytes ``[start, stop)`` of an object that has exactly `whole_bytes`, as it is.
+
+        None where it is not so, and where that is not known or is not cheaper: `get` is asked then.
+
+        Raises
+        ------
+        AccessDeniedError, StorageError
+        """
+        del key, start, stop, whole_bytes
+        return None
+
     def identity(self, key: str) -> str:
         """What two spellings of one place share: links, chains, slashes."""
         scheme, _, rest = f"{self.url}{key}".rpartition("::")[2].partition("://")

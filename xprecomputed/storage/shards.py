@@ -33,6 +33,7 @@ __all__ = [
     "Found",
     "Placed",
     "ShardedValues",
+    "alone_for",
     "coalesce",
     "workers_for",
 ]
@@ -42,6 +43,9 @@ Deliver = Callable[[int, Bytes | None], None]
 
 #: Attempts at a shard that others replace again and again.
 ATTEMPTS = 5
+
+#: What is done so soon is done by one thread.
+ALONE_S = 0.0005
 
 #: The version of what came from two versions of a file.
 _TORN: Hashable = ("torn",)
@@ -56,6 +60,11 @@ def workers_for(location: Location) -> int:
     if location.storage.is_local:
         return options.decode_threads
     return max(options.requests_in_flight, options.decode_threads)
+
+
+def alone_for(location: Location) -> float:
+    """Seconds for which a read from `location` does without other threads; see `run_bounded`."""
+    return ALONE_S if location.storage.is_local else 0
 
 
 class _Minishard(NamedTuple):
@@ -173,6 +182,7 @@ class ShardedValues:
                 cost=lambda fetch: (
                     fetch.stop - fetch.start + held_bytes * min(len(fetch.values), threads)
                 ),
+                alone_s=alone_for(self.directory),
             )
             if not replaced:
                 return
@@ -343,7 +353,8 @@ class ShardedValues:
             for number, found in self._index_ranges(shard, by_shard[shard], anew).items():
                 ranges[_Minishard(shard, number)] = found
 
-        run_bounded(by_shard, find_ranges, workers=min(workers, len(by_shard)))
+        alone_s = alone_for(self.directory)
+        run_bounded(by_shard, find_ranges, workers=min(workers, len(by_shard)), alone_s=alone_s)
         wanted: dict[int, list[Placed]] = {}
         for minishard in minishards:
             place = ranges.get(minishard)
@@ -365,7 +376,8 @@ class ShardedValues:
                 )
 
         requests = list(coalesce(wanted, versions))  # writers may put them side by side
-        run_bounded(requests, load, workers=max(1, min(workers, len(requests))))
+        count = max(1, min(workers, len(requests)))
+        run_bounded(requests, load, workers=count, alone_s=alone_s)
         return indexes
 
     def _index_ranges(
@@ -541,7 +553,8 @@ class ShardedValues:
 
         # one request may bring hundreds of values: they are unpacked on all cores
         threads = get_options().decode_threads
-        run_bounded(fetch.values, unpack, workers=min(threads, len(fetch.values)))
+        count = min(threads, len(fetch.values))
+        run_bounded(fetch.values, unpack, workers=count, alone_s=ALONE_S)
 
 
 def _group(

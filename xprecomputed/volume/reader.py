@@ -9,8 +9,8 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
-from typing import Any, Literal, Protocol, TypeAlias
+from dataclasses import dataclass, field, replace
+from typing import Any, ClassVar, Literal, Protocol, TypeAlias
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -36,7 +36,7 @@ from xprecomputed.grid import Box, Triple
 from xprecomputed.metadata import ScaleInfo, VolumeInfo
 from xprecomputed.parallel import decode_slot, run_bounded
 from xprecomputed.shard_format import MortonCode
-from xprecomputed.storage import Blob, Location, ShardedValues, workers_for
+from xprecomputed.storage import Blob, Location, ShardedValues, alone_for, workers_for
 from xprecomputed.tracing import record_filled
 from xprecomputed.volume.plan import ChunkTask, Indexer, OuterPlan, PointPlan
 
@@ -229,11 +229,14 @@ class ScaleReader:
             lambda task: self._read_chunk(task, sink),
             workers=min(workers_for(self.directory), count),
             cost=lambda _: held,
+            alone_s=alone_for(self.directory),
         )
 
     def _read_chunk(self, task: ChunkTask, sink: _Sink) -> None:
         chunk = self.chunk_spec(task.cell)
         place = self.directory.child(self.scale.grid.name(task.cell))
+        if sink.takes_parts and self._read_part(place, chunk, task, sink):
+            return
         limit = self.codec.max_encoded_bytes(chunk)
         # a compressed object may be a little longer than its contents
         blob = self._stored(place, limit + (limit >> 4) + 4096)
@@ -251,6 +254,19 @@ class ScaleReader:
         except CorruptDataError as error:
             place.storage.forget(place.key)  # or a cache would give it for ever
             raise CorruptDataError(f"{place.url}: {error}") from None
+
+    def _read_part(self, place: Location, chunk: ChunkSpec, task: ChunkTask, sink: _Sink) -> bool:
+        """Whether the planes that are wanted could be read alone."""
+        part = self.codec.part(chunk, task.region)
+        if part is None:
+            return False
+        start, stop, smaller, region = part
+        data = place.storage.get_part(place.key, start, stop, chunk.nbytes)
+        if data is None:
+            return False
+        with decode_slot():
+            sink.take(data, smaller, replace(task, region=region))
+        return True
 
     def _stored(self, place: Location, max_bytes: int) -> Blob | None:
         with _with_cure():
@@ -351,6 +367,9 @@ def _with_cure() -> Iterator[None]:
 class _Sink(Protocol):
     """What becomes of the chunks of a read; called from several threads."""
 
+    #: Whether it is content with the part of a chunk that is wanted.
+    takes_parts: ClassVar[bool]
+
     def take(self, data: Bytes, chunk: ChunkSpec, task: ChunkTask) -> None: ...
     def miss(self, task: ChunkTask, address: str) -> None: ...
 
@@ -370,6 +389,7 @@ def _may_fill(reader: ScaleReader, task: ChunkTask, address: str) -> None:
 class _Paste:
     """Decode into a result."""
 
+    takes_parts: ClassVar[bool] = True
     reader: ScaleReader
     out: Array
 
@@ -391,6 +411,7 @@ class _Paste:
 class _Keep:
     """Hand the stored bytes out."""
 
+    takes_parts: ClassVar[bool] = False
     reader: ScaleReader
     found: dict[Box, bytes] = field(default_factory=dict)
 
@@ -407,6 +428,7 @@ class _Keep:
 class _Count:
     """Count the values."""
 
+    takes_parts: ClassVar[bool] = True
     reader: ScaleReader
     parts: list[Counts] = field(default_factory=list)
 
