@@ -18,7 +18,8 @@ from xprecomputed import CorruptDataError, UnsupportedEncodingError
 from xprecomputed.codecs import ChunkSpec
 from xprecomputed.codecs.compressed_segmentation import CompressedSegmentation
 from xprecomputed.codecs.compresso import Compresso
-from xprecomputed.codecs.image import Jpeg, Png
+from xprecomputed.codecs.image import Jpeg
+from xprecomputed.codecs.png import Png
 from xprecomputed.codecs.raw import Raw
 
 

@@ -17,7 +17,8 @@ from xprecomputed.codecs import compressed_segmentation as module
 from xprecomputed.codecs._cseg_encode_kernel import encode_channel
 from xprecomputed.codecs.compressed_segmentation import CompressedSegmentation
 from xprecomputed.codecs.compresso import Compresso
-from xprecomputed.codecs.image import Jpeg, Png
+from xprecomputed.codecs.image import Jpeg
+from xprecomputed.codecs.png import Png
 from xprecomputed.codecs.raw import Raw
 from xprecomputed.jit import compiled
 from xprecomputed.testing import write_volume

@@ -16,7 +16,7 @@ from tests.memory import peak_bytes
 from xprecomputed import CorruptDataError, StorageError
 from xprecomputed.codecs import ChunkSpec, compress, decompress
 from xprecomputed.codecs.compressed_segmentation import CompressedSegmentation
-from xprecomputed.codecs.image import Png
+from xprecomputed.codecs.png import Png
 
 COMPRESSIONS = ("gzip", "br", "zstd")
 UNDETECTABLE = {

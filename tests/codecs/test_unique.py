@@ -10,7 +10,8 @@ from xprecomputed import CorruptDataError
 from xprecomputed.codecs import ChunkSpec, Codec
 from xprecomputed.codecs.compressed_segmentation import CompressedSegmentation
 from xprecomputed.codecs.compresso import Compresso
-from xprecomputed.codecs.image import Jpeg, Png
+from xprecomputed.codecs.image import Jpeg
+from xprecomputed.codecs.png import Png
 from xprecomputed.codecs.raw import Raw
 
 EIGHT = CompressedSegmentation((8, 8, 8))

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from xprecomputed.codecs.base import Array, ChunkSpec
+from xprecomputed.codecs.base import Array, ChunkSpec, contiguous
 from xprecomputed.errors import CorruptDataError, UnsupportedEncodingError
 
 __all__ = ["check_image", "max_image_bytes", "to_image", "to_planes"]
@@ -17,7 +17,7 @@ __all__ = ["check_image", "max_image_bytes", "to_image", "to_planes"]
 def to_planes(pixels: Array, chunk: ChunkSpec) -> Array:
     """Pixels with interleaved channels as (channel, z, y, x); a view."""
     channels = chunk.shape[0]
-    return np.moveaxis(pixels.reshape(*chunk.shape[1:], channels), -1, 0)
+    return pixels.reshape(*chunk.shape[1:], channels).transpose(3, 0, 1, 2)
 
 
 def check_image(
@@ -43,8 +43,11 @@ def to_image(array: Array, name: str, most: int) -> Array:
             f"{name}: a chunk of {x} x {y} x {z} voxels is an image of {x} x {y * z}; "
             f"no side may exceed {most}: use smaller chunks"
         )
+    native = array.dtype.newbyteorder("=")
+    if channels == 1:  # whose pixels need no interleaving
+        return contiguous(array, native).reshape(z * y, x, 1)
     pixels = np.moveaxis(array, 0, -1).reshape(z * y, x, channels)
-    return np.ascontiguousarray(pixels, array.dtype.newbyteorder("="))
+    return np.ascontiguousarray(pixels, native)
 
 
 def max_image_bytes(chunk: ChunkSpec) -> int:

@@ -22,7 +22,7 @@ GROUP = "xprecomputed.codecs"
 BUILT_IN = {
     "raw": "xprecomputed.codecs.raw:Raw",
     "jpeg": "xprecomputed.codecs.image:Jpeg",
-    "png": "xprecomputed.codecs.image:Png",
+    "png": "xprecomputed.codecs.png:Png",
     "jxl": "xprecomputed.codecs.jxl:Jxl",
     "compressed_segmentation": (
         "xprecomputed.codecs.compressed_segmentation:CompressedSegmentation"
