@@ -27,6 +27,9 @@ __all__ = ["Undertaking", "decode_slot", "is_given_up", "pause", "run_bounded"]
 
 T = TypeVar("T")
 
+#: Shorter tasks are mostly Python, of which only one thread at a time can do any.
+WORTHWHILE_S = 0.0001
+
 
 class Undertaking:
     """What several threads do together, and may give up together.
@@ -143,14 +146,18 @@ class _Run(Undertaking, Generic[T]):
     def drain(self, after_a_while: Callable[[], None] | None = None, alone_s: float = 0) -> None:
         """Work until no task is left or one has failed.
 
-        `after_a_while` is called once, if there is still something to do after `alone_s`.
+        `after_a_while` is called once, if there is still something to do after `alone_s`, and
+        each task takes long enough to be worth it.
         """
-        until = time.monotonic() + alone_s
+        began, done = time.monotonic(), 0
         with _working_for((*self.joined_before, self)):
             while (taken := self._take()) is not None:
-                if after_a_while is not None and time.monotonic() >= until:
-                    after_a_while()
-                    after_a_while = None
+                if after_a_while is not None and done:
+                    spent_s = time.monotonic() - began
+                    if spent_s >= alone_s and spent_s >= WORTHWHILE_S * done:
+                        after_a_while()
+                        after_a_while = None
+                done += 1
                 task, cost = taken
                 try:
                     self.work(task)
@@ -222,8 +229,9 @@ def run_bounded(
         Bytes that a task holds while it is worked on; the sum stays within
         ``options.read_budget_bytes``, except for one task that is larger alone.
     alone_s : float
-        For so long the other threads are left asleep: to wake them takes a while too, and then
-        they wait for the GIL. Not for tasks that wait for answers.
+        For so long the other threads are left asleep, and for tasks of less than
+        `WORTHWHILE_S`: to wake them takes a while too, and then all wait for the GIL. Not for
+        tasks that wait for answers.
     """
     run = _Run(tasks, work, cost)
     helpers: list[Future[None]] = []

@@ -71,7 +71,7 @@ def calls_of(work):
     return count
 
 
-@pytest.mark.parametrize(("kind", "most"), [("raw", 140), ("gzip", 165), ("sharded", 120)])
+@pytest.mark.parametrize(("kind", "most"), [("raw", 115), ("gzip", 135), ("sharded", 100)])
 def test_a_chunk_costs_few_calls_of_python(layers, kind, most):
     """They hold the GIL, so with small chunks they decide how many cores are used."""
     store = xp.open_store(str(layers / kind))
@@ -104,7 +104,7 @@ def peak_of(work):
 def test_a_read_holds_the_result_and_little_more(layers, kind, voxels):
     store = xp.open_store(str(layers / kind))
     store.read(((0, 0, 0), (CHUNK,) * 3))  # imports
-    assert peak_of(lambda: store.read(EVERYTHING)) < voxels.nbytes + 12 * MIB
+    assert peak_of(lambda: store.read(EVERYTHING)) < voxels.nbytes + 24 * MIB
 
 
 def test_an_array_in_memory_is_not_copied_to_be_written(voxels, tmp_path):

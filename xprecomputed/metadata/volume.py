@@ -9,6 +9,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -53,6 +54,12 @@ def _chunk_sizes(value: Any) -> tuple[Triple, ...]:
     if not isinstance(value, list) or not value:
         raise TypeError
     return tuple(_positive_triple(each) for each in value)
+
+
+@lru_cache(maxsize=64)
+def _grid(size: Triple, voxel_offset: Triple, chunk_size: Triple) -> ChunkGrid:
+    """Made once: it is asked for with every chunk."""
+    return ChunkGrid(size, voxel_offset, chunk_size)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -111,7 +118,7 @@ class ScaleInfo:
     @property
     def grid(self) -> ChunkGrid:
         """The chunk grid."""
-        return ChunkGrid(self.size, self.voxel_offset, self.chunk_size)
+        return _grid(self.size, self.voxel_offset, self.chunk_sizes[0])
 
     @property
     def bounds(self) -> Box:

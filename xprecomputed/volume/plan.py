@@ -153,6 +153,14 @@ class OuterPlan:
         return math.prod(len(each) for each in self.parts)
 
     def __iter__(self) -> Iterator[ChunkTask]:
+        if all(part.is_plain for axis in self.parts for part in axis):
+            for c, z, y, x in product(*self.parts):
+                yield ChunkTask(
+                    (x.chunk, y.chunk, z.chunk),
+                    (c.span, z.span, y.span, x.span),
+                    (c.target, z.target, y.target, x.target),
+                )
+            return
         for parts in product(*self.parts):
             _, z, y, x = parts
             region = (parts[0].span, z.span, y.span, x.span)

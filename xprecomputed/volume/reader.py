@@ -7,8 +7,7 @@ what crosses processes is this small frozen value.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, ClassVar, Literal, Protocol, TypeAlias
 
@@ -269,7 +268,7 @@ class ScaleReader:
         return True
 
     def _stored(self, place: Location, max_bytes: int) -> Blob | None:
-        with _with_cure():
+        with _with_cure:
             try:
                 return place.storage.get(place.key, max_bytes)
             except AccessDeniedError as error:
@@ -297,7 +296,7 @@ class ScaleReader:
                     f"{self.scale.grid.name(task.cell)}: {error}{self._hint(task.cell)}"
                 ) from None
 
-        with _with_cure():
+        with _with_cure:
             values.read(
                 keys,
                 deliver,
@@ -348,20 +347,23 @@ class ScaleReader:
         )
 
 
-@contextmanager
-def _with_cure() -> Iterator[None]:
-    """Say of a chunk that is denied how to go on if it is a hole."""
-    try:
-        yield
-    except AccessDeniedError as error:
-        if not error.may_be_absent:
-            raise
-        explained = AccessDeniedError(
-            f"{error}. Buckets that may not be listed answer 403 for objects that do not exist: "
-            "if this is a hole and holes are background, open with fill_missing='denied'"
-        )
-        explained.may_be_absent = True
-        raise explained from None
+class _WithCure:
+    """Says of a chunk that is denied how to go on if it is a hole."""
+
+    def __enter__(self) -> None: ...
+
+    def __exit__(self, kind: object, error: object, traceback: object) -> None:
+        if isinstance(error, AccessDeniedError) and error.may_be_absent:
+            explained = AccessDeniedError(
+                f"{error}. Buckets that may not be listed answer 403 for objects that do not "
+                "exist: if this is a hole and holes are background, open with "
+                "fill_missing='denied'"
+            )
+            explained.may_be_absent = True
+            raise explained from None
+
+
+_with_cure = _WithCure()
 
 
 class _Sink(Protocol):
