@@ -245,3 +245,40 @@ def test_errors_after_the_others_were_woken_end_the_run():
 
     with pytest.raises(ValueError, match="five"):
         run_bounded(range(100), work, workers=2, alone_s=0.001)
+
+
+def test_runs_side_by_side_share_the_threads():
+    """Under dask's threads each would call for as many again."""
+    met, busy, most = threading.Barrier(2), set(), 0
+
+    def work(task):
+        nonlocal most
+        busy.add(threading.get_ident())
+        most = max(most, len(busy))
+        time.sleep(0.002)
+        busy.discard(threading.get_ident())
+
+    def caller():
+        met.wait()
+        run_bounded(range(100), work, workers=2, alone_s=0.001)
+
+    callers = [threading.Thread(target=caller) for _ in range(2)]
+    for each in callers:
+        each.start()
+    for each in callers:
+        each.join()
+    assert most == 2
+
+
+def test_a_run_inside_of_another_gets_the_threads_that_are_free():
+    names = set()
+
+    def inner(task):
+        names.add(threading.get_ident())
+        time.sleep(0.005)
+
+    def outer(task):
+        run_bounded(range(6), inner, workers=2, alone_s=0.001)
+
+    run_bounded([0], outer, workers=2, alone_s=0.001)
+    assert len(names) == 2

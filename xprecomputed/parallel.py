@@ -23,7 +23,7 @@ from typing import Generic, TypeVar
 from xprecomputed.errors import StorageError
 from xprecomputed.options import get_options
 
-__all__ = ["Undertaking", "decode_slot", "is_given_up", "pause", "run_bounded"]
+__all__ = ["Slots", "Undertaking", "decode_slot", "is_given_up", "pause", "run_bounded"]
 
 T = TypeVar("T")
 
@@ -107,8 +107,8 @@ def _working_for(joined: tuple[Undertaking, ...]) -> Iterator[None]:
         _here.joined = before
 
 
-class _Slots:
-    """Places for so many; a semaphore of one call in C."""
+class Slots:
+    """``with slots:`` holds one of so many places; a semaphore of one call in C."""
 
     __slots__ = ("_free",)
 
@@ -128,9 +128,14 @@ class _Run(Undertaking, Generic[T]):
     """One call of `run_bounded`, shared by the threads that work on it."""
 
     def __init__(
-        self, tasks: Iterable[T], work: Callable[[T], None], cost: Callable[[T], int]
+        self,
+        tasks: Iterable[T],
+        work: Callable[[T], None],
+        cost: Callable[[T], int],
+        workers: int,
     ) -> None:
         super().__init__()
+        self.workers = workers
         #: Of the caller: what it works for may be given up, and this with it.
         self.joined_before = _joined()
         self.is_daemon = threading.current_thread().daemon
@@ -146,15 +151,16 @@ class _Run(Undertaking, Generic[T]):
     def drain(self, after_a_while: Callable[[], None] | None = None, alone_s: float = 0) -> None:
         """Work until no task is left or one has failed.
 
-        `after_a_while` is called once, if there is still something to do after `alone_s`, and
-        each task takes long enough to be worth it.
+        `after_a_while` is called once, if there is still something to do after `alone_s`, each
+        task takes long enough to be worth it, and not as many runs are under way already.
         """
         began, done = time.monotonic(), 0
         with _working_for((*self.joined_before, self)):
             while (taken := self._take()) is not None:
                 if after_a_while is not None and done:
                     spent_s = time.monotonic() - began
-                    if spent_s >= alone_s and spent_s >= WORTHWHILE_S * done:
+                    is_worth_it = spent_s >= max(alone_s, WORTHWHILE_S * done)
+                    if is_worth_it and len(set(_callers)) < self.workers:
                         after_a_while()
                         after_a_while = None
                 done += 1
@@ -230,16 +236,21 @@ def run_bounded(
         ``options.read_budget_bytes``, except for one task that is larger alone.
     alone_s : float
         For so long the other threads are left asleep, and for tasks of less than
-        `WORTHWHILE_S`: to wake them takes a while too, and then all wait for the GIL. Not for
-        tasks that wait for answers.
+        `WORTHWHILE_S`: to wake them takes a while too, and then all wait for the GIL; and where
+        as many such runs are under way, as under dask's threads. Not for tasks that wait for
+        answers.
     """
-    run = _Run(tasks, work, cost)
+    run = _Run(tasks, work, cost, workers)
     helpers: list[Future[None]] = []
 
     def call_for_help() -> None:
         pool = _pool(workers)
-        helpers.extend(pool.submit(run.help) for _ in range(workers - 1))
+        others = len(set(_callers)) if alone_s else 1
+        helpers.extend(pool.submit(run.help) for _ in range(workers - others))
 
+    me = threading.get_ident()
+    if alone_s:
+        _callers.append(me)
     try:
         if workers > 1 and not alone_s:
             call_for_help()
@@ -249,6 +260,9 @@ def run_bounded(
         run.stop(error)
         _wait_for(helpers)
         raise
+    finally:
+        if alone_s:
+            _callers.remove(me)
     if run.error is not None:
         raise run.error
 
@@ -260,7 +274,9 @@ def _wait_for(helpers: Iterable[Future[None]]) -> None:
 
 
 _pools: dict[int, ThreadPoolExecutor] = {}
-_slots: dict[int, _Slots] = {}
+#: Threads that work at runs with `alone_s`, as often as one run is inside of another.
+_callers: list[int] = []
+_slots: dict[int, Slots] = {}
 _lock = threading.Lock()
 _here = threading.local()
 #: Guards nothing but sleep: somebody has given something up.
@@ -275,7 +291,7 @@ def _pool(workers: int) -> ThreadPoolExecutor:
         return _pools[workers]
 
 
-def decode_slot() -> _Slots:
+def decode_slot() -> Slots:
     """``with decode_slot():`` holds one of ``options.decode_threads`` places.
 
     More decoders than cores would only wait for one another.
@@ -284,14 +300,15 @@ def decode_slot() -> _Slots:
     slots = _slots.get(count)
     if slots is None:
         with _lock:
-            slots = _slots.setdefault(count, _Slots(count))
+            slots = _slots.setdefault(count, Slots(count))
     return slots
 
 
 def _forget_after_fork() -> None:
     # threads do not survive a fork, and locks may have been held by one of them
-    global _pools, _slots, _lock, _stops
-    _pools, _slots, _lock, _stops = {}, {}, threading.Lock(), threading.Condition()
+    global _pools, _callers, _slots, _lock, _stops
+    _pools, _callers, _slots = {}, [], {}
+    _lock, _stops = threading.Lock(), threading.Condition()
 
 
 if hasattr(os, "register_at_fork"):

@@ -162,6 +162,12 @@ class Codec(ABC):
         """Decode the part `region` of the chunk into `out`, which has exactly its extent."""
         paste(self.decode(data, chunk)[region], out)
 
+    def decode_region(self, data: Bytes, chunk: ChunkSpec, region: Region) -> Array:
+        """The part `region` of the chunk; possibly a read-only view of `data`."""
+        part = np.empty([each.stop - each.start for each in region], chunk.dtype)
+        self.decode_into(data, chunk, region, part)
+        return part
+
     def part(self, chunk: ChunkSpec, region: Region) -> tuple[int, int, ChunkSpec, Region] | None:
         """Where in the stored bytes of `chunk` the part `region` lies, if they can be cut.
 
@@ -197,8 +203,7 @@ class Codec(ABC):
         >>> ids.tolist(), counts.tolist()
         ([5, 7, 9], [2, 3, 1])
         """
-        part = np.empty([each.stop - each.start for each in region], chunk.dtype)
-        self.decode_into(data, chunk, region, part)
+        part = self.decode_region(data, chunk, region)
         ids, counts = np.unique(part, return_counts=True)
         return ids, counts.astype(np.int64, copy=False)
 

@@ -36,6 +36,9 @@ class Raw(Codec):
             )
         return np.frombuffer(data, chunk.dtype).reshape(chunk.shape)
 
+    def decode_region(self, data: Bytes, chunk: ChunkSpec, region: Region) -> Array:  # noqa: D102
+        return self.decode(data, chunk)[region]
+
     def part(  # noqa: D102
         self, chunk: ChunkSpec, region: Region
     ) -> tuple[int, int, ChunkSpec, Region] | None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field, replace
 from typing import Any, ClassVar, Literal, Protocol, TypeAlias
 
@@ -33,7 +34,8 @@ from xprecomputed.errors import (
 )
 from xprecomputed.grid import Box, Triple
 from xprecomputed.metadata import ScaleInfo, VolumeInfo
-from xprecomputed.parallel import decode_slot, run_bounded
+from xprecomputed.options import get_options
+from xprecomputed.parallel import Slots, decode_slot, run_bounded
 from xprecomputed.shard_format import MortonCode
 from xprecomputed.storage import Blob, Location, ShardedValues, alone_for, workers_for
 from xprecomputed.tracing import record_filled
@@ -46,6 +48,8 @@ Counts: TypeAlias = "tuple[Array, NDArray[np.int64]]"
 #: Whether holes are zeros: chunks of which the store says so, and with "denied" those too for
 #: which it gives a plain 403, as S3 does to those who may not list the bucket.
 FillMissing: TypeAlias = bool | Literal["denied"]
+
+_NO_SLOTS: AbstractContextManager[None] = nullcontext()
 
 #: Decoding takes the stored bytes, maybe their decompressed form, and a decoded temporary.
 COPIES = 2
@@ -223,22 +227,30 @@ class ScaleReader:
 
     def _read_chunks(self, plan: Iterable[ChunkTask], count: int, sink: _Sink) -> None:
         held = COPIES * self.chunk_spec((0, 0, 0)).nbytes
+        workers, asking = workers_for(self.directory), _NO_SLOTS
+        if not self.directory.storage.is_local:
+            # whoever decodes what came lets another one ask meanwhile
+            asking = Slots(workers)
+            workers += get_options().decode_threads
         run_bounded(
             plan,
-            lambda task: self._read_chunk(task, sink),
-            workers=min(workers_for(self.directory), count),
+            lambda task: self._read_chunk(task, sink, asking),
+            workers=min(workers, count),
             cost=lambda _: held,
             alone_s=alone_for(self.directory),
         )
 
-    def _read_chunk(self, task: ChunkTask, sink: _Sink) -> None:
+    def _read_chunk(
+        self, task: ChunkTask, sink: _Sink, asking: AbstractContextManager[None]
+    ) -> None:
         chunk = self.chunk_spec(task.cell)
         place = self.directory.child(self.scale.grid.name(task.cell))
         if sink.takes_parts and self._read_part(place, chunk, task, sink):
             return
         limit = self.codec.max_encoded_bytes(chunk)
         # a compressed object may be a little longer than its contents
-        blob = self._stored(place, limit + (limit >> 4) + 4096)
+        with asking:
+            blob = self._stored(place, limit + (limit >> 4) + 4096)
         if blob is None:
             sink.miss(task, place.url)
             return
@@ -400,9 +412,7 @@ class _Paste:
         if task.source is None:
             codec.decode_into(data, chunk, task.region, self.out[task.target])
             return
-        part = np.empty([each.stop - each.start for each in task.region], self.out.dtype)
-        codec.decode_into(data, chunk, task.region, part)
-        self.out[task.target] = part[task.source]
+        self.out[task.target] = codec.decode_region(data, chunk, task.region)[task.source]
 
     def miss(self, task: ChunkTask, address: str) -> None:
         _may_fill(self.reader, task, address)

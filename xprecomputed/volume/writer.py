@@ -22,7 +22,7 @@ from xprecomputed.grid import Box, Triple
 from xprecomputed.metadata import ScaleInfo, ShardingSpec, VolumeInfo
 from xprecomputed.parallel import decode_slot, run_bounded
 from xprecomputed.shard_format import locate, pack_value
-from xprecomputed.storage import Location, Unchanged, workers_for
+from xprecomputed.storage import Location, Unchanged, alone_for, workers_for
 from xprecomputed.volume.reader import ScaleReader
 
 __all__ = [
@@ -216,7 +216,11 @@ class ScaleWriter:
     def _over(self, cells: Iterable[Triple], work: Callable[[Triple], None]) -> None:
         spec = self.reader.chunk_spec((0, 0, 0))
         run_bounded(
-            cells, work, workers=workers_for(self.directory), cost=lambda _: 2 * spec.nbytes
+            cells,
+            work,
+            workers=workers_for(self.directory),
+            cost=lambda _: 2 * spec.nbytes,
+            alone_s=alone_for(self.directory),
         )
 
     def _write_chunk(self, cell: Triple, array: Array, box: Box) -> bool:
