@@ -148,7 +148,7 @@ class _Run(Undertaking, Generic[T]):
         self.error: BaseException | None = None
         self.changed = threading.Condition()
 
-    def drain(self, after_a_while: Callable[[], None] | None = None, alone_s: float = 0) -> None:
+    def drain(self, after_a_while: Callable[[], None] | None = None, alone_s: float = 0.0) -> None:
         """Work until no task is left or one has failed.
 
         `after_a_while` is called once, if there is still something to do after `alone_s`, each
@@ -157,7 +157,7 @@ class _Run(Undertaking, Generic[T]):
         began, done = time.monotonic(), 0
         with _working_for((*self.joined_before, self)):
             while (taken := self._take()) is not None:
-                if after_a_while is not None and done:
+                if after_a_while is not None and (done or not alone_s):
                     spent_s = time.monotonic() - began
                     is_worth_it = spent_s >= max(alone_s, WORTHWHILE_S * done)
                     if is_worth_it and len(set(_callers)) < self.workers:
@@ -219,7 +219,7 @@ def run_bounded(
     *,
     workers: int,
     cost: Callable[[T], int] = lambda _: 0,
-    alone_s: float = 0,
+    alone_s: float | None = None,
 ) -> None:
     """Call ``work(task)`` for every task, on up to `workers` threads, this one included.
 
@@ -234,34 +234,35 @@ def run_bounded(
     cost : callable
         Bytes that a task holds while it is worked on; the sum stays within
         ``options.read_budget_bytes``, except for one task that is larger alone.
-    alone_s : float
-        For so long the other threads are left asleep, and for tasks of less than
-        `WORTHWHILE_S`: to wake them takes a while too, and then all wait for the GIL; and where
-        as many such runs are under way, as under dask's threads. Not for tasks that wait for
-        answers.
+    alone_s : float, optional
+        For tasks that need a processor, and do not wait for answers: no other threads are woken
+        where as many such runs are under way, as under dask's threads, nor within these seconds,
+        nor for tasks that take less than `WORTHWHILE_S`: to wake them takes as long, and then
+        all wait for the GIL.
     """
     run = _Run(tasks, work, cost, workers)
     helpers: list[Future[None]] = []
 
     def call_for_help() -> None:
         pool = _pool(workers)
-        others = len(set(_callers)) if alone_s else 1
+        others = 1 if alone_s is None else len(set(_callers))
         helpers.extend(pool.submit(run.help) for _ in range(workers - others))
 
     me = threading.get_ident()
-    if alone_s:
+    if alone_s is not None:
         _callers.append(me)
     try:
-        if workers > 1 and not alone_s:
+        if workers > 1 and alone_s is None:
             call_for_help()
-        run.drain(call_for_help if workers > 1 and alone_s else None, alone_s)
+        later = call_for_help if workers > 1 and alone_s is not None else None
+        run.drain(later, alone_s or 0.0)
         _wait_for(helpers)
     except BaseException as error:  # an interrupt, between two tasks or after the last
         run.stop(error)
         _wait_for(helpers)
         raise
     finally:
-        if alone_s:
+        if alone_s is not None:
             _callers.remove(me)
     if run.error is not None:
         raise run.error

@@ -74,6 +74,8 @@ class Codec(ABC):
     dtypes: ClassVar[tuple[str, ...]]
     #: numbers of channels that it can carry; None for any
     channels: ClassVar[tuple[int, ...] | None] = None
+    #: about as many bytes a second and thread are decoded: whether to wake another thread
+    speed_bytes_s: ClassVar[float] = 2e8
     #: options of the encoding, as users name them -> the members of a scale that keep them
     parameters: ClassVar[Mapping[str, str]] = {}
 

@@ -20,6 +20,7 @@ class Raw(Codec):
 
     name: ClassVar[str] = "raw"
     dtypes: ClassVar[tuple[str, ...]] = DATA_TYPES
+    speed_bytes_s: ClassVar[float] = 4e9
 
     def max_encoded_bytes(self, chunk: ChunkSpec) -> int:  # noqa: D102 - inherited
         return chunk.nbytes

@@ -21,7 +21,7 @@ from xprecomputed.codecs import Bytes, decompress
 from xprecomputed.errors import AccessDeniedError, ConflictError, CorruptDataError
 from xprecomputed.metadata import ShardingSpec
 from xprecomputed.options import get_options
-from xprecomputed.parallel import run_bounded
+from xprecomputed.parallel import WORTHWHILE_S, run_bounded
 from xprecomputed.shard_format import MinishardIndex, locate, minishard_range, shard_name
 from xprecomputed.storage.base import Location
 from xprecomputed.storage.caching.memory import index_cache
@@ -62,9 +62,11 @@ def workers_for(location: Location) -> int:
     return max(options.requests_in_flight, options.decode_threads)
 
 
-def alone_for(location: Location) -> float:
-    """Seconds for which a read from `location` does without other threads; see `run_bounded`."""
-    return ALONE_S if location.storage.is_local else 0
+def alone_for(location: Location, task_s: float, count: int) -> float | None:
+    """What `run_bounded` is told of `count` tasks at `location`, which take about `task_s` each."""
+    if not location.storage.is_local:
+        return None
+    return ALONE_S if task_s < WORTHWHILE_S or task_s * count < ALONE_S else 0.0
 
 
 class _Minishard(NamedTuple):
@@ -182,7 +184,7 @@ class ShardedValues:
                 cost=lambda fetch: (
                     fetch.stop - fetch.start + held_bytes * min(len(fetch.values), threads)
                 ),
-                alone_s=alone_for(self.directory),
+                alone_s=alone_for(self.directory, 1, len(left)),
             )
             if not replaced:
                 return
@@ -353,7 +355,7 @@ class ShardedValues:
             for number, found in self._index_ranges(shard, by_shard[shard], anew).items():
                 ranges[_Minishard(shard, number)] = found
 
-        alone_s = alone_for(self.directory)
+        alone_s = alone_for(self.directory, 0, len(by_shard))
         run_bounded(by_shard, find_ranges, workers=min(workers, len(by_shard)), alone_s=alone_s)
         wanted: dict[int, list[Placed]] = {}
         for minishard in minishards:
@@ -554,7 +556,7 @@ class ShardedValues:
         # one request may bring hundreds of values: they are unpacked on all cores
         threads = get_options().decode_threads
         count = min(threads, len(fetch.values))
-        run_bounded(fetch.values, unpack, workers=count, alone_s=ALONE_S)
+        run_bounded(fetch.values, unpack, workers=count, alone_s=0.0)
 
 
 def _group(

@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from itertools import product
+from itertools import pairwise, product
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -199,28 +199,37 @@ class PointPlan:
         self.parts = [_axis_parts(_as_slice(indexers[axis]), extents[axis]) for axis in self.outer]
         points = np.stack([np.asarray(indexers[axis], np.int64) for axis in self.paired])
         chunk = np.array([extents[axis] for axis in self.paired])[:, None]
-        self.cells, self.inside = points // chunk, points % chunk
-        order = np.lexsort(self.cells[::-1])
-        moved = (np.diff(self.cells[:, order], axis=1) != 0).any(axis=0)
-        self.groups = [each for each in np.split(order, np.flatnonzero(moved) + 1) if len(each)]
+        cells = points // chunk
+        # points of one chunk side by side: then all is done for all chunks at once
+        self.order = np.lexsort(cells[::-1])
+        cells, inside = cells[:, self.order], (points % chunk)[:, self.order]
+        moved = (np.diff(cells, axis=1) != 0).any(axis=0)
+        first = np.flatnonzero(np.concatenate([[True], moved])[: points.shape[1]])
+        self.groups = list(pairwise([*first.tolist(), points.shape[1]]))
+        self.cells = cells[:, first].tolist()
+        low = np.minimum.reduceat(inside, first, axis=1) if len(first) else inside
+        high = np.maximum.reduceat(inside, first, axis=1) if len(first) else inside
+        self.low, self.high = low.tolist(), high.tolist()
+        lengths = np.diff([*first, points.shape[1]])
+        self.inside = inside - np.repeat(low, lengths, axis=1)
         self.shape = (points.shape[1], *(_length(indexers[axis]) for axis in self.outer))
 
     def __len__(self) -> int:
         return len(self.groups) * math.prod(len(each) for each in self.parts)
 
     def __iter__(self) -> Iterator[ChunkTask]:
-        for members in self.groups:
+        for group in range(len(self.groups)):
             for parts in product(*self.parts):
-                yield self._task(members, parts)
+                yield self._task(group, parts)
 
-    def _task(self, members: NDArray[np.int64], parts: tuple[_Part, ...]) -> ChunkTask:
-        chunks, region, source = [0] * 4, [slice(0)] * 4, [np.zeros(0, np.int64)] * 4
-        target = [_column(members, 0, 1 + len(parts))]
+    def _task(self, group: int, parts: tuple[_Part, ...]) -> ChunkTask:
+        members = slice(*self.groups[group])
+        chunks, region, source = [0] * 4, [slice(0)] * 4, [self.order[:0]] * 4
+        target = [_column(self.order[members], 0, 1 + len(parts))]
         for row, axis in enumerate(self.paired):
-            inside = self.inside[row, members]
-            low, high = int(inside.min()), int(inside.max())
-            chunks[axis], region[axis] = int(self.cells[row, members[0]]), slice(low, high + 1)
-            source[axis] = _column(inside - low, 0, 1 + len(parts))
+            chunks[axis] = self.cells[row][group]
+            region[axis] = slice(self.low[row][group], self.high[row][group] + 1)
+            source[axis] = _column(self.inside[row, members], 0, 1 + len(parts))
         for place, (axis, part) in enumerate(zip(self.outer, parts, strict=True), 1):
             chunks[axis], region[axis] = part.chunk, part.span
             source[axis] = _column(_positions(part.source), place, 1 + len(parts))

@@ -226,7 +226,7 @@ class ScaleReader:
             self._read_shards(list(plan), sink)
 
     def _read_chunks(self, plan: Iterable[ChunkTask], count: int, sink: _Sink) -> None:
-        held = COPIES * self.chunk_spec((0, 0, 0)).nbytes
+        nbytes = self.chunk_spec((0, 0, 0)).nbytes
         workers, asking = workers_for(self.directory), _NO_SLOTS
         if not self.directory.storage.is_local:
             # whoever decodes what came lets another one ask meanwhile
@@ -236,8 +236,8 @@ class ScaleReader:
             plan,
             lambda task: self._read_chunk(task, sink, asking),
             workers=min(workers, count),
-            cost=lambda _: held,
-            alone_s=alone_for(self.directory),
+            cost=lambda _: COPIES * nbytes,
+            alone_s=alone_for(self.directory, nbytes / self.codec.speed_bytes_s, count),
         )
 
     def _read_chunk(

@@ -220,7 +220,7 @@ class ScaleWriter:
             work,
             workers=workers_for(self.directory),
             cost=lambda _: 2 * spec.nbytes,
-            alone_s=alone_for(self.directory),
+            alone_s=alone_for(self.directory, spec.nbytes / self.codec.speed_bytes_s, 2),
         )
 
     def _write_chunk(self, cell: Triple, array: Array, box: Box) -> bool:
