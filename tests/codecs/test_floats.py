@@ -1,6 +1,4 @@
-"""fpzip, kempressed, zfpc and crackle against their packages through CloudVolume's own calls."""
-
-import struct
+"""fpzip, kempressed and zfpc against their packages through CloudVolume's own calls."""
 
 import fpzip
 import numpy as np
@@ -8,11 +6,10 @@ import pytest
 import zfpc
 from cloudvolume import chunks
 
-from tests.images import labels, noise, smooth
+from tests.images import noise, smooth
 from xprecomputed import CorruptDataError, MissingDependencyError, UnsupportedEncodingError
 from xprecomputed.codecs import ChunkSpec, _isolated
 from xprecomputed.codecs._fpzip_header import read_header
-from xprecomputed.codecs.crackle import Crackle
 from xprecomputed.codecs.fpzip import Fpzip, Kempressed
 from xprecomputed.codecs.zfpc import Zfpc
 
@@ -117,58 +114,6 @@ def test_zfpc_of_c_ordered_arrays_and_of_three_dimensions():
         np.testing.assert_array_equal(Zfpc().decode(data, spec(array)), array)
 
 
-@pytest.mark.parametrize("shape", SHAPES)
-@pytest.mark.parametrize("dtype", ["u1", "<u2", "<u4", "<u8"])
-@pytest.mark.parametrize("make", [labels, noise])
-def test_crackle(shape, dtype, make):
-    assert_as_the_peer(Crackle(), make((1, *shape), dtype), {})
-
-
-def test_crackle_of_one_label():
-    assert_as_the_peer(Crackle(), np.full((1, 4, 5, 6), 7, "<u8"), {})
-    assert_as_the_peer(Crackle(), np.zeros((1, 4, 5, 6), "<u2"), {})
-
-
-def crackled(**options):
-    import crackle
-
-    array = labels((1, 5, 30, 40), "<u4", cell=7)
-    return array, crackle.compress(peer(array)[..., 0], **options)
-
-
-@pytest.mark.parametrize(
-    "options",
-    [{"markov_model_order": order} for order in (1, 2, 3, 5, 8)]
-    + [{"allow_pins": 1}, {"allow_pins": 2}],
-)
-def test_crackle_of_other_layouts(options):
-    array, data = crackled(**options)
-    np.testing.assert_array_equal(Crackle().decode(data, spec(array)), array)
-
-
-def test_crackle_of_a_c_ordered_array():
-    import crackle
-
-    array = labels((1, 5, 30, 40), "<u4", cell=7)
-    data = crackle.compress(np.ascontiguousarray(peer(array)[..., 0]))
-    np.testing.assert_array_equal(Crackle().decode(data, spec(array)), array)
-
-
-def old(data):
-    """The same stream in version 0: narrower lengths and no checksums."""
-    slices = struct.unpack_from("<I", data, 15)[0]
-    head = data[:4] + b"\0" + data[5:20] + data[20:24]
-    return head + data[29 : 29 + 4 * slices] + data[33 + 4 * slices : -4 * slices - 4]
-
-
-def test_crackle_of_the_old_version():
-    array, data = crackled()
-    assert len(old(data)) == len(data) - 5 - 4 - 4 * 5 - 4
-    np.testing.assert_array_equal(Crackle().decode(old(data), spec(array)), array)
-    with pytest.raises(CorruptDataError, match="whose header and index ask for"):
-        Crackle().decode(old(data)[:-1], spec(array))
-
-
 # ---- what cannot be written
 
 
@@ -218,28 +163,25 @@ def test_what_zfpc_cannot_hold(codec, shape, match):
         codec.encode(np.zeros(shape, "<f4"))
 
 
-@pytest.mark.parametrize("codec", [Crackle(), Zfpc()], ids=["crackle", "zfpc"])
-def test_a_package_that_fails_at_encoding_is_no_corruption(codec, monkeypatch):
+def test_a_package_that_fails_at_encoding_is_no_corruption(monkeypatch):
     def run(*args, **kwargs):
         raise CorruptDataError("it failed")
 
     monkeypatch.setattr(_isolated, "run", run)
-    array = np.zeros((1, 2, 2, 2), "<u4" if codec.name == "crackle" else "<f4")
-    with pytest.raises(UnsupportedEncodingError, match=f"{codec.name} package fails on this chunk"):
-        codec.encode(array)
+    with pytest.raises(UnsupportedEncodingError, match="zfpc package fails on this chunk"):
+        Zfpc().encode(np.zeros((1, 2, 2, 2), "<f4"))
 
 
 @pytest.mark.parametrize(
     ("codec", "dtype", "install"),
     [
-        (Crackle(), "<u4", r'pip install "xprecomputed\[crackle\]"'),
         (Zfpc(), "<f4", r'pip install "xprecomputed\[zfpc\]"'),
         (Fpzip(), "<f4", "pip install fpzip"),
         (Kempressed(), "<f4", "pip install fpzip"),
     ],
 )
 def test_absent_packages_come_with_the_install_line(tmp_path, monkeypatch, codec, dtype, install):
-    for name in ("crackle", "zfpc", "fpzip"):
+    for name in ("zfpc", "fpzip"):
         (tmp_path / f"{name}.py").write_text("raise ImportError('no such thing')")
     array = np.zeros((1, 2, 2, 2), dtype)
     data = codec.encode(array)
