@@ -30,15 +30,18 @@ def undasked(name: str) -> Contender:
     return prepare
 
 
-def threads(name: str) -> Contender:
-    """The whole layer, in the chunks that the layer prefers, on dask's threads."""
+def threads(name: str, *, joined: bool) -> Contender:
+    """The whole layer, in the chunks that the layer prefers, on dask's threads.
+
+    `joined`: as one array. Dask joins the blocks on one thread, by another copy of everything.
+    """
 
     def prepare(place: Place) -> Operation:
         import dask
 
         dask.config.set(scheduler="threads")
         variable = _variable(place, name, chunks={})
-        return lambda: variable.to_numpy()
+        return lambda: variable.to_numpy() if joined else variable.persist()
 
     return prepare
 
@@ -84,11 +87,11 @@ def _close(answer: Answer, _: Place) -> dict[str, float]:
     return {"largest": answer.value}
 
 
-def _threads_row(name: str) -> Row:
+def _threads_row(name: str, *, joined: bool) -> Row:
     return Row(
-        name=f"dask threads, {name}",
+        name=f"dask threads, {name}, {'joined' if joined else 'in blocks'}",
         group="dask",
-        contenders={OURS: threads(name), "undasked": undasked(name)},
+        contenders={OURS: threads(name, joined=joined), "undasked": undasked(name)},
         targets=(Target("undasked", 0.85),),
         nbytes=lambda side: side**3 * (1 if "image" in name else 8),
     )
@@ -105,4 +108,7 @@ def _processes_row(name: str) -> Row:
     )
 
 
-ROWS = [*map(_threads_row, THREADED), *map(_processes_row, LOCKED)]
+ROWS = [
+    *(_threads_row(name, joined=joined) for name in THREADED for joined in (False, True)),
+    *map(_processes_row, LOCKED),
+]
