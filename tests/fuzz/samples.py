@@ -12,8 +12,8 @@ from xprecomputed.codecs.compresso import Compresso
 from xprecomputed.codecs.crackle import Crackle
 from xprecomputed.codecs.fpzip import Fpzip, Kempressed
 from xprecomputed.codecs.image import Jpeg
-from xprecomputed.codecs.png import Png
 from xprecomputed.codecs.jxl import Jxl
+from xprecomputed.codecs.png import Png
 from xprecomputed.codecs.raw import Raw
 from xprecomputed.codecs.zfpc import Zfpc
 
