@@ -253,13 +253,14 @@ def test_runs_side_by_side_share_the_threads():
 
     def work(task):
         nonlocal most
+        if task == 0:
+            met.wait(30)  # both runs have begun before either looks for others
         busy.add(threading.get_ident())
         most = max(most, len(busy))
         time.sleep(0.002)
         busy.discard(threading.get_ident())
 
     def caller():
-        met.wait()
         run_bounded(range(100), work, workers=2, alone_s=0.001)
 
     callers = [threading.Thread(target=caller) for _ in range(2)]
