@@ -1,6 +1,7 @@
 import contextlib
 import gzip
 import sys
+import tracemalloc
 import zlib
 
 import brotli
@@ -99,6 +100,16 @@ def test_a_trailer_that_lies_about_the_length_is_found():
     for length in (4999, 5001, 1, 2**32 - 1):
         with pytest.raises(CorruptDataError, match="gzip data that does not decompress"):
             decompress(data[:-4] + length.to_bytes(4, "little"), "gzip", 2**33)
+
+
+def test_a_trailer_that_lies_about_the_length_allocates_nothing():
+    data = gzip.compress(b"a" * 5000)[:-4] + (2**32 - 1).to_bytes(4, "little")
+    tracemalloc.start()
+    with pytest.raises(CorruptDataError, match="gzip data that does not decompress"):
+        decompress(data, "gzip", 2**33)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 1 << 20
 
 
 def test_zlib_is_not_gzip():

@@ -80,7 +80,8 @@ class LocalStorage(Storage):
         """Read a file, or its compressed variant with a suffix (as CloudFiles writes them).
 
         The plain name is tried first, always; where both lie side by side a warning says so,
-        because one of them is stale.
+        because one of them is stale. It is looked for with the first `LOOKS` reads of a folder,
+        and then with every so many.
         """
         path = self.root + key
         while True:
