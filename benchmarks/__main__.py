@@ -31,6 +31,8 @@ def main() -> None:
         for name, row in ROWS.items()
         if any(fnmatch.fnmatch(name, each) for each in arguments.rows)
     ]
+    if not chosen:
+        parser.error(f"no row is called {arguments.rows}; there are: {', '.join(ROWS)}")
     layers.make(data, arguments.side)
     found: list[dict[str, Any]] = []
     failed = False

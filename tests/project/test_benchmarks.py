@@ -5,7 +5,7 @@ import sys
 
 import pytest
 
-from benchmarks import plot, running, table
+from benchmarks import __main__, plot, running, table
 from benchmarks.rows import LIMIT, OURS, PEERS, Row, Target
 from benchmarks.table_of_rows import ROWS
 
@@ -69,6 +69,15 @@ def test_unequal_results_are_an_error():
 def test_a_contender_that_fails_is_named(tmp_path):
     with pytest.raises(RuntimeError, match="read image raw by xprecomputed failed"):
         running._one(ROWS["read image raw"], OURS, tmp_path, 64, 0)
+
+
+def test_a_row_that_does_not_exist_is_refused_with_those_that_do(monkeypatch, capsys):
+    monkeypatch.setattr(sys, "argv", ["benchmarks", "read imago raw"])
+    with pytest.raises(SystemExit):
+        __main__.main()
+    assert "no row is called ['read imago raw']; there are: read image raw," in (
+        capsys.readouterr().err
+    )
 
 
 def test_every_row_has_us_and_can_be_judged():
