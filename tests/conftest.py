@@ -8,7 +8,7 @@ import pytest
 from hypothesis import HealthCheck, settings
 
 from xprecomputed import jit
-from xprecomputed.storage import index_cache
+from xprecomputed.storage import batches, index_cache
 
 for profile, examples in (("default", 60), ("thorough", 1000)):
     settings.register_profile(
@@ -31,6 +31,33 @@ REAL_VOLUME = Path(
 @pytest.fixture(autouse=True)
 def empty_index_cache():
     index_cache.clear()
+
+
+@pytest.fixture(autouse=True)
+def few_files(monkeypatch):
+    """What a test of a few files does is not up to how many others had."""
+    monkeypatch.setattr(batches, "_count", 0)
+
+
+@pytest.fixture
+def files_by_python(monkeypatch):
+    """Local files are never read and written by the kernels."""
+    monkeypatch.setattr(batches, "BEFORE", 1 << 60)
+    monkeypatch.setattr(batches, "AT_ONCE", 1 << 60)
+
+
+@pytest.fixture
+def files_by_kernels(monkeypatch):
+    """Local files are read and written by the kernels from the first one on."""
+    pytest.importorskip("numba")
+    monkeypatch.setattr(batches, "BEFORE", -1)
+
+
+@pytest.fixture(params=["python", "kernels"])
+def either_way(request):
+    """Run a test with local files read and written by Python, and again by the kernels."""
+    request.getfixturevalue(f"files_by_{request.param}")
+    return request.param
 
 
 @pytest.fixture(scope="session")

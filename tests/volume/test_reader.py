@@ -27,10 +27,12 @@ from xprecomputed import (
     StorageError,
     UnsupportedEncodingError,
     open_store,
+    parallel,
     set_options,
     trace,
 )
 from xprecomputed.storage import LocalStorage, index_cache
+from xprecomputed.storage.shards import FEW_KEYS
 from xprecomputed.testing import write_volume
 
 ARRAY = noise((33, 50, 47), "u1")
@@ -113,6 +115,59 @@ def test_requests_of_sharded_volumes(tmp_path, hashed):
     with trace() as one:
         store.read(((100, -7, 3), (101, -6, 4)))
     assert one.requests == 1
+
+
+def test_chunks_of_a_local_shard_are_read_in_pieces_for_all_cores(tmp_path, monkeypatch):
+    """The next core begins with the second; where requests take long, one brings them all."""
+    array = noise((64, 128, 128), "u1")  # chunks of 256 KiB, of which decoding holds the double
+    spec = RAW | {"preshift_bits": 9, "minishard_bits": 0, "shard_bits": 0}
+
+    def requests(chunk_size, threads):
+        write(tmp_path, array, chunk_size=chunk_size, sharding=spec)
+        store = open_store(tmp_path)
+        whole(store)
+        with trace() as t, set_options(threads=threads):
+            np.testing.assert_array_equal(whole(store)[0], array)
+        return t.requests
+
+    assert [requests((64, 64, 64), threads) for threads in (1, 2)] == [4, 4]
+    assert [requests((64, 64, 32), threads) for threads in (1, 2)] == [4, 8]
+    assert requests((32, 32, 32), 2) == 1  # small chunks
+    monkeypatch.setattr(LocalStorage, "is_local", False)
+    assert requests((64, 64, 64), 2) == 1
+
+
+def test_one_chunk_of_a_local_shard_wakes_no_thread_and_looks_at_its_file_once(
+    tmp_path, monkeypatch
+):
+    write(tmp_path, sharding=SHARDING)
+    store = open_store(tmp_path)
+    box = ((100, -7, 3), (116, 9, 19))
+    store.read(box)
+    looks = []
+    fingerprint = LocalStorage.fingerprint
+    monkeypatch.setattr(parallel, "_pool", lambda _: pytest.fail("a thread was woken"))
+    monkeypatch.setattr(
+        LocalStorage, "fingerprint", lambda *args: looks.append(1) or fingerprint(*args)
+    )
+    with set_options(threads=4), trace() as t:
+        np.testing.assert_array_equal(store.read(box)[0], ARRAY[:16, :16, :16])
+    assert (t.requests, len(looks)) == (1, 1)
+
+
+@pytest.mark.parametrize("chunks", [2, 4])
+def test_few_and_many_keys_are_found_in_the_same_places(tmp_path, chunks):
+    """Few are sorted by Python, many by NumPy."""
+    array = noise((8 * chunks,) * 3, "u1")
+    write(tmp_path, array, chunk_size=(8, 8, 8), sharding=RAW)
+    values = open_store(tmp_path).reader().sharded_values()
+    keys = np.arange(chunks**3, dtype="u8")[::-1]
+    together, alone = values.find(keys), [values.find(keys[at : at + 1]) for at in range(len(keys))]
+    assert (len(keys) > FEW_KEYS) == (chunks == 4)
+    assert (together.starts >= 0).all()
+    for name in ("shards", "starts", "stops"):
+        each = [getattr(one, name)[0] for one in alone]
+        assert getattr(together, name).tolist() == each
 
 
 def test_ranges_far_apart_are_not_joined(tmp_path):

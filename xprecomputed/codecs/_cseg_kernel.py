@@ -91,6 +91,56 @@ def decode_channel(
     return 0, 0
 
 
+def decode_points(
+    words: Any, limit: int, size: Any, block: Any, points: Any, out: Any, wide: bool
+) -> tuple[int, int]:
+    """Decode single voxels of one channel.
+
+    Parameters
+    ----------
+    words, limit, size, block, wide
+        As `decode_channel` has them.
+    points : int64 array, shape (3, n)
+        z, y and x of each voxel in the chunk.
+    out : uint32 or uint64 array, shape (n,)
+
+    Returns
+    -------
+    tuple of int
+        As `decode_channel`.
+    """
+    bx, by, bz = block[0], block[1], block[2]
+    nx = (size[0] + bx - 1) // bx
+    ny = (size[1] + by - 1) // by
+    per_entry = 2 if wide else 1
+    for i in range(points.shape[1]):
+        z, y, x = points[0, i], points[1, i], points[2, i]
+        number = x // bx + nx * (y // by + ny * (z // bz))
+        header = words[2 * number]
+        table = int(header & 0xFFFFFF)
+        bits = int(header >> 24)
+        values = int(words[2 * number + 1])
+        entries = (limit - table) // per_entry
+        if entries < 1:
+            return TABLE_OUTSIDE, number
+        index = 0
+        if bits:
+            if bits not in (1, 2, 4, 8, 16, 32):
+                return BAD_WIDTH, number
+            if values + (bits * bx * by * bz + 31) // 32 > limit:
+                return VALUES_OUTSIDE, number
+            at = bits * (x % bx + bx * (y % by + by * (z % bz)))
+            index = (int(words[values + (at >> 5)]) >> (at & 31)) & ((1 << bits) - 1)
+            if index >= entries:
+                return INDEX_OUTSIDE, number
+        entry = table + per_entry * index
+        label = int(words[entry])
+        if wide:
+            label |= int(words[entry + 1]) << 32
+        out[i] = label
+    return 0, 0
+
+
 def count_channel(
     words: Any, limit: int, size: Any, block: Any, start: Any, stop: Any, wide: bool
 ) -> tuple[int, int, Any, Any]:

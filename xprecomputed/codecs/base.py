@@ -76,6 +76,8 @@ class Codec(ABC):
     channels: ClassVar[tuple[int, ...] | None] = None
     #: about as many bytes a second and thread are decoded: whether to wake another thread
     speed_bytes_s: ClassVar[float] = 2e8
+    #: whether the stored bytes are the voxels of the chunk in their order, and nothing else
+    is_plain: ClassVar[bool] = False
     #: options of the encoding, as users name them -> the members of a scale that keep them
     parameters: ClassVar[Mapping[str, str]] = {}
 
@@ -170,6 +172,19 @@ class Codec(ABC):
         self.decode_into(data, chunk, region, part)
         return part
 
+    def pick(self, data: Bytes, chunk: ChunkSpec, region: Region, index: tuple[Any, ...]) -> Array:
+        """Some voxels of the part `region` of the chunk.
+
+        Parameters
+        ----------
+        data, chunk, region
+            As `decode_into` has them.
+        index : tuple of four slices or four ndarrays of int
+            Which ones, counted from the begin of `region`: a NumPy index.
+        """
+        picked: Array = self.decode_region(data, chunk, region)[index]
+        return picked
+
     def part(self, chunk: ChunkSpec, region: Region) -> tuple[int, int, ChunkSpec, Region] | None:
         """Where in the stored bytes of `chunk` the part `region` lies, if they can be cut.
 
@@ -210,7 +225,7 @@ class Codec(ABC):
         return ids, counts.astype(np.int64, copy=False)
 
     @abstractmethod
-    def encode(self, array: Array) -> bytes:
+    def encode(self, array: Array) -> Bytes:
         """Encode one chunk.
 
         Parameters
@@ -220,8 +235,8 @@ class Codec(ABC):
 
         Returns
         -------
-        bytes
-            The same ones for the same voxels.
+        bytes or memoryview of bytes
+            The same ones for the same voxels; possibly a view of `array`.
 
         Raises
         ------

@@ -39,6 +39,9 @@ MESSAGES = {
     kernel.INDEX_OUTSIDE: "an index beyond its lookup table",
 }
 
+#: To decode a voxel alone takes as long as so many of a region.
+VOXELS_PER_POINT = 8
+
 
 @dataclass(frozen=True)
 class CompressedSegmentation(Codec):
@@ -110,6 +113,32 @@ class CompressedSegmentation(Codec):
             self._decode_channel(
                 decode, words[offsets[channel] :], chunk, region, out[position], channel
             )
+
+    def pick(  # noqa: D102
+        self, data: Bytes, chunk: ChunkSpec, region: Region, index: tuple[Any, ...]
+    ) -> Array:
+        decode = compiled(kernel.decode_points)
+        if any(isinstance(each, slice) for each in index):
+            return super().pick(data, chunk, region, index)
+        shape = np.broadcast_shapes(*(each.shape for each in index))
+        voxels = math.prod(each.stop - each.start for each in region)
+        is_sparse = math.prod(shape) * VOXELS_PER_POINT < voxels
+        if decode is None or not is_sparse or region[0].stop - region[0].start != 1:
+            return super().pick(data, chunk, region, index)
+        words, offsets = self._channels(data, chunk)
+        channel = region[0].start
+        points = np.empty((3, *shape), np.int64)
+        for row, where, span in zip(points, index[1:], region[1:], strict=True):
+            np.add(where, span.start, out=row)
+        out = np.empty(math.prod(shape), chunk.dtype)
+        size, block, _ = self._triples(chunk, region)
+        words = words[offsets[channel] :]
+        code, number = decode(
+            words, len(words), size, block, points.reshape(3, -1), out, chunk.dtype.itemsize == 8
+        )
+        if code:
+            self._refuse(code, number, channel)
+        return out.reshape(shape)
 
     def encode(self, array: Array) -> bytes:  # noqa: D102
         if math.prod(self.block_size) > MAX_BLOCK_VOXELS:

@@ -21,6 +21,7 @@ class Raw(Codec):
     name: ClassVar[str] = "raw"
     dtypes: ClassVar[tuple[str, ...]] = DATA_TYPES
     speed_bytes_s: ClassVar[float] = 4e9
+    is_plain: ClassVar[bool] = True
 
     def max_encoded_bytes(self, chunk: ChunkSpec) -> int:  # noqa: D102 - inherited
         return chunk.nbytes
@@ -52,5 +53,7 @@ class Raw(Codec):
         inside = (region[0], slice(0, z.stop - z.start), *region[2:])
         return z.start * plane, z.stop * plane, smaller, inside
 
-    def encode(self, array: Array) -> bytes:  # noqa: D102
-        return contiguous(array, array.dtype.newbyteorder("<")).tobytes()
+    def encode(self, array: Array) -> memoryview:  # noqa: D102
+        # not made bytes: that would be another copy
+        little = contiguous(array, array.dtype.newbyteorder("<"))
+        return little.reshape(-1).view(np.uint8).data

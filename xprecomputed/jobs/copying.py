@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
+from xprecomputed.codecs import Bytes
 from xprecomputed.errors import LayoutError, SourceError
 from xprecomputed.grid import Box, Triple
 from xprecomputed.jobs.describe import describe
@@ -244,14 +245,14 @@ class _Travel:
             return writer.pieces(encoded, [], staging, inline_bytes)
         stored = []
 
-        def put(chunk: tuple[Triple, bytes | None]) -> None:
+        def put(chunk: tuple[Triple, Bytes | None]) -> None:
             if writer.put_encoded(*chunk):
                 stored.append(chunk[0])
 
         run_bounded(self._chunks(writer, box), put, workers=workers_for(writer.directory))
         return len(stored)
 
-    def _chunks(self, writer: ScaleWriter, box: Box) -> Iterator[tuple[Triple, bytes | None]]:
+    def _chunks(self, writer: ScaleWriter, box: Box) -> Iterator[tuple[Triple, Bytes | None]]:
         stored = self.reader.stored_bytes(box)
         grid, before = writer.scale.grid, self.reader.scale.grid
         for cell in grid.cells(box):

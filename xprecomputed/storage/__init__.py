@@ -2,6 +2,7 @@
 
 from xprecomputed.storage.addresses.address import is_explicit, strip_format
 from xprecomputed.storage.base import Blob, Entry, Location, Storage, Unchanged, resolve
+from xprecomputed.storage.batches import FileBatches
 from xprecomputed.storage.caching.cached import cached, forget_everywhere, uncached
 from xprecomputed.storage.caching.memory import index_cache
 from xprecomputed.storage.fsspec import FsspecStorage
@@ -23,6 +24,7 @@ __all__ = [
     "Blob",
     "Deliver",
     "Entry",
+    "FileBatches",
     "Found",
     "FsspecStorage",
     "LocalStorage",

@@ -11,7 +11,7 @@ from contextlib import contextmanager, suppress
 from xprecomputed.codecs import Bytes
 from xprecomputed.errors import AccessDeniedError, PrecomputedError, StorageError
 
-__all__ = ["MOST_AT_ONCE", "create", "explained", "remove", "remove_tree", "replacing"]
+__all__ = ["MOST_AT_ONCE", "create", "explained", "remove", "remove_tree", "replacing", "temporary"]
 
 # one system call reads or writes at most 2 GiB
 MOST_AT_ONCE = 1 << 30
@@ -43,6 +43,12 @@ def create(path: str, flags: int) -> int:
         return os.open(path, flags, 0o666)
 
 
+def temporary(path: str) -> str:
+    """A name of its own in the folder of `path`, which nobody lists or reads."""
+    name = max(path.rfind("/"), path.rfind(os.sep)) + 1
+    return f"{path[:name]}.{path[name:]}.{os.getpid()}-{os.urandom(8).hex()}.tmp"
+
+
 @contextmanager
 def replacing(path: str) -> Iterator[Callable[[Bytes], None]]:
     """Write a file under a name of its own, which takes the place of `path` at the end.
@@ -52,10 +58,9 @@ def replacing(path: str) -> Iterator[Callable[[Bytes], None]]:
     callable
         Appends bytes. Whatever is raised in the block leaves `path` as it was.
     """
-    folder, name = os.path.split(path)
-    temporary = os.path.join(folder, f".{name}.{os.getpid()}-{os.urandom(8).hex()}.tmp")
+    own = temporary(path)
     try:
-        handle = create(temporary, os.O_WRONLY | os.O_EXCL)
+        handle = create(own, os.O_WRONLY | os.O_EXCL)
     except (OSError, ValueError):
         with explained(path):
             raise
@@ -67,13 +72,13 @@ def replacing(path: str) -> Iterator[Callable[[Bytes], None]]:
             raise
         try:
             os.close(handle)  # network disks may say only here that they are full
-            os.replace(temporary, path)
+            os.replace(own, path)
         except OSError:
             with explained(path):
                 raise
     except BaseException:
         with suppress(OSError):
-            os.unlink(temporary)
+            os.unlink(own)
         raise
 
 

@@ -18,10 +18,13 @@ from collections.abc import Callable, Hashable, Iterable, Iterator
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from functools import lru_cache
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from xprecomputed.codecs import SUFFIXES, Bytes
 from xprecomputed.errors import InvalidURLError, StorageError, UnsupportedEncodingError
+
+if TYPE_CHECKING:
+    from xprecomputed.storage.batches import FileBatches
 
 __all__ = [
     "LAST_READ_FIRST",
@@ -175,6 +178,14 @@ class Storage(ABC):
         AccessDeniedError, StorageError
         """
         del key, start, stop, whole_bytes
+        return None
+
+    def batches(self, key: str, count: int) -> FileBatches | None:
+        """How to copy out of many files of a folder at once, if it can be done.
+
+        `count` files are about to be read: None also where that is not worth the preparation.
+        """
+        del key, count
         return None
 
     def identity(self, key: str) -> str:

@@ -38,6 +38,7 @@ from xprecomputed.storage.base import (
     suffix_of,
     without_suffix,
 )
+from xprecomputed.storage.batches import FileBatches, kernels_for, replace_file
 from xprecomputed.tracing import record_request
 
 __all__ = ["LocalStorage"]
@@ -119,6 +120,15 @@ class LocalStorage(Storage):
         record_request(path, len(found.data))
         return found.data
 
+    def batches(self, key: str, count: int) -> FileBatches | None:  # noqa: D102
+        folder = f"{self.root}{key}/"
+        kernels = kernels_for(count) if "\0" not in folder else None
+        return None if kernels is None else FileBatches(folder, kernels, self._noticed)
+
+    def _noticed(self, path: str, nbytes: int) -> None:
+        self._warn_of_variants(path)
+        record_request(path, nbytes)
+
     def identity(self, key: str) -> str:  # noqa: D102
         return "file://" + os.path.realpath(self.root + key).strip("/")
 
@@ -173,9 +183,14 @@ class LocalStorage(Storage):
         del cache_control, only_if  # files have no headers, and locks instead of conditions
         path = self.root + key
         suffix = suffix_of(encoding, path)
-        with replacing(path + suffix) as write:
-            write(data)
-        self._remove_others(path, suffix)
+        others = [path + other for other in LAST_READ_FIRST if other != suffix]
+        removed = replace_file(path + suffix, others, data)
+        if removed < 0:
+            with replacing(path + suffix) as write:
+                write(data)
+            removed = sum([remove(other) for other in others])
+        if removed:
+            self._require_stored(path, suffix)
         record_request(path, memoryview(data).nbytes)
 
     def put_parts(  # noqa: D102
@@ -193,7 +208,8 @@ class LocalStorage(Storage):
             for part in parts:
                 write(part)
                 nbytes += memoryview(part).nbytes
-        self._remove_others(path, "")
+        if sum(remove(path + suffix) for suffix in LAST_READ_FIRST if suffix):
+            self._require_stored(path, "")
         record_request(path, nbytes)
 
     def delete(self, key: str) -> bool:  # noqa: D102
@@ -216,9 +232,9 @@ class LocalStorage(Storage):
             return Storage.exclusive(self, key)
         return file_lock(self.root + key)
 
-    def _remove_others(self, path: str, suffix: str) -> None:
-        removed = [remove(path + other) for other in LAST_READ_FIRST if other != suffix]
-        if any(removed) and not os.path.lexists(path + suffix):
+    def _require_stored(self, path: str, suffix: str) -> None:
+        """Where others were removed: who removes them at the same time would leave none."""
+        if not os.path.lexists(path + suffix):
             raise StorageError(
                 f"{path}: another writer has removed it meanwhile, or stored it with another "
                 "compression; write it again"

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Hashable, Iterator
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -25,6 +26,7 @@ from xprecomputed.parallel import WORTHWHILE_S, run_bounded
 from xprecomputed.shard_format import MinishardIndex, locate, minishard_range, shard_name
 from xprecomputed.storage.base import Location
 from xprecomputed.storage.caching.memory import index_cache
+from xprecomputed.storage.coalescing import Fetch, Placed, coalesce
 
 __all__ = [
     "ATTEMPTS",
@@ -53,6 +55,14 @@ _TORN: Hashable = ("torn",)
 #: A shard index up to this size is read whole and kept; of a larger one only what is needed.
 WHOLE_INDEX_BYTES = 1 << 20
 
+#: Of local files, where a request costs microseconds, a batch is read in so many pieces a core: the
+#: next core begins with the second one. Not of values that need less memory: they are soon done.
+PIECES = 4
+WORTHWHILE_BYTES = 256 << 10
+
+#: Fewer keys are sorted by Python: NumPy takes longer to begin.
+FEW_KEYS = 32
+
 
 def workers_for(location: Location) -> int:
     """Threads that a read from `location` may use."""
@@ -72,25 +82,6 @@ def alone_for(location: Location, task_s: float, count: int) -> float | None:
 class _Minishard(NamedTuple):
     shard: int
     number: int
-
-
-class Placed(NamedTuple):
-    """A file range, and the number by which who asked knows it."""
-
-    position: int
-    start: int
-    stop: int
-
-
-@dataclass(frozen=True, slots=True)
-class Fetch:
-    """One request for what lies close together in one shard."""
-
-    shard: int
-    start: int
-    stop: int
-    values: list[Placed]
-    version: Hashable
 
 
 @dataclass(frozen=True, slots=True)
@@ -177,10 +168,11 @@ class ShardedValues:
             for position in left[found.starts < 0].tolist():
                 deliver(position, None)
             replaced: list[Fetch] = []
+            fetches = list(self._fetches(found, left, max_value_bytes, held_bytes))
             run_bounded(
-                self._fetches(found, left, max_value_bytes),
+                fetches,
                 lambda fetch: self._fetch(fetch, deliver, max_value_bytes, replaced),  # noqa: B023
-                workers=workers_for(self.directory),
+                workers=max(1, min(workers_for(self.directory), len(fetches))),
                 cost=lambda fetch: (
                     fetch.stop - fetch.start + held_bytes * min(len(fetch.values), threads)
                 ),
@@ -193,7 +185,7 @@ class ShardedValues:
         raise self.replaced(min(anew))
 
     def _fetches(
-        self, found: Found, positions: NDArray[np.int64], max_value_bytes: int
+        self, found: Found, positions: NDArray[np.int64], max_value_bytes: int, held_bytes: int
     ) -> Iterator[Fetch]:
         """The requests for the values that were found; each has its position in the batch."""
         most = max_value_bytes + (max_value_bytes >> 4) + 4096  # gzip adds a little
@@ -207,7 +199,10 @@ class ShardedValues:
                     f"{value.stop - value.start} bytes, at most {most} can be valid"
                 )
             values.setdefault(shard, []).append(value)
-        return coalesce(values, found.versions)
+        together = None
+        if self.directory.storage.is_local and held_bytes >= WORTHWHILE_BYTES:
+            together = -(-len(positions) // (PIECES * get_options().decode_threads))
+        return coalesce(values, found.versions, together)
 
     def find(self, keys: NDArray[np.uint64], anew: frozenset[int] = frozenset()) -> Found:
         """Where the values of keys lie; reads indexes only.
@@ -256,9 +251,10 @@ class ShardedValues:
                 doubtful.add(minishard.shard)
             if index.content is not None:
                 at = index.content.find(keys[positions])
-                there = positions[at >= 0]
-                starts[there] = index.content.starts[at[at >= 0]]
-                stops[there] = index.content.stops[at[at >= 0]]
+                is_there = at >= 0
+                there, at = positions[is_there], at[is_there]
+                starts[there] = index.content.starts[at]
+                stops[there] = index.content.stops[at]
         return Found(places.shards, starts, stops, versions), doubtful
 
     def replaced(self, shard: int) -> ConflictError:
@@ -345,27 +341,20 @@ class ShardedValues:
         self, minishards: list[_Minishard], workers: int, anew: frozenset[int]
     ) -> dict[_Minishard, Index | None]:
         """The index of each; one without content is empty, None: there is no such shard."""
-        by_shard: dict[int, list[int]] = {}
-        for minishard in minishards:
-            by_shard.setdefault(minishard.shard, []).append(minishard.number)
-        ranges: dict[_Minishard, Index] = {}
+        now: dict[int, Hashable] = {}
+        ranges = self._places_of_indexes(minishards, workers, anew, now)
         indexes: dict[_Minishard, Index | None] = {}
-
-        def find_ranges(shard: int) -> None:
-            for number, found in self._index_ranges(shard, by_shard[shard], anew).items():
-                ranges[_Minishard(shard, number)] = found
-
-        alone_s = alone_for(self.directory, 0, len(by_shard))
-        run_bounded(by_shard, find_ranges, workers=min(workers, len(by_shard)), alone_s=alone_s)
         wanted: dict[int, list[Placed]] = {}
         for minishard in minishards:
             place = ranges.get(minishard)
-            indexes[minishard] = self._known_index(minishard, place, anew)
+            indexes[minishard] = self._known_index(minishard, place, anew, now)
             if indexes[minishard] is _UNKNOWN and place is not None:
                 self.check_index_range(*minishard, *place.content)
                 wanted.setdefault(minishard.shard, []).append(
                     Placed(minishard.number, *place.content)
                 )
+        if not wanted:
+            return indexes
         versions = {minishard.shard: place.version for minishard, place in ranges.items()}
 
         def load(fetch: Fetch) -> None:
@@ -378,14 +367,51 @@ class ShardedValues:
                 )
 
         requests = list(coalesce(wanted, versions))  # writers may put them side by side
-        count = max(1, min(workers, len(requests)))
-        run_bounded(requests, load, workers=count, alone_s=alone_s)
+        run_bounded(
+            requests,
+            load,
+            workers=min(workers, len(requests)),
+            alone_s=alone_for(self.directory, 0, len(wanted)),
+        )
         return indexes
 
+    def _places_of_indexes(
+        self,
+        minishards: list[_Minishard],
+        workers: int,
+        anew: frozenset[int],
+        now: dict[int, Hashable],
+    ) -> dict[_Minishard, Index]:
+        """File ranges of the indexes of minishards, without those of shards that are absent."""
+        by_shard: dict[int, list[int]] = {}
+        for minishard in minishards:
+            by_shard.setdefault(minishard.shard, []).append(minishard.number)
+        ranges: dict[_Minishard, Index] = {}
+
+        def place(shard: int, read: Callable[[int, int, int], Index | None]) -> bool:
+            found = self._index_ranges(shard, by_shard[shard], read)
+            for number, each in found.items():
+                ranges[_Minishard(shard, number)] = each
+            return bool(found)
+
+        def ask(shard: int) -> None:
+            place(shard, partial(self.index_bytes, anew=anew, now=now))
+
+        known = partial(self._known_bytes, anew=anew, now=now)
+        unknown = [shard for shard in by_shard if not place(shard, known)]
+        if unknown:
+            run_bounded(
+                unknown,
+                ask,
+                workers=min(workers, len(unknown)),
+                alone_s=alone_for(self.directory, 0, len(unknown)),
+            )
+        return ranges
+
     def _index_ranges(
-        self, shard: int, numbers: list[int], anew: frozenset[int]
+        self, shard: int, numbers: list[int], read: Callable[[int, int, int], Index | None]
     ) -> dict[int, Index]:
-        """File ranges of the indexes of some minishards; empty where the shard is absent."""
+        """File ranges of the indexes of some minishards; empty where `read` gives nothing."""
         whole = self.spec.shard_index_bytes
         spans = [(number, number) for number in numbers]  # of a huge index only what is needed
         if whole <= WHOLE_INDEX_BYTES:
@@ -394,7 +420,7 @@ class ShardedValues:
             spans = [(min(numbers), max(numbers))]
         found: dict[int, Index] = {}
         for first, last in spans:
-            index = self.index_bytes(shard, 16 * first, 16 * (last + 1), anew)
+            index = read(shard, 16 * first, 16 * (last + 1))
             if index is None:
                 return {}
             for number in numbers:
@@ -410,15 +436,30 @@ class ShardedValues:
         except CorruptDataError as error:
             raise CorruptDataError(f"{self.url(shard)}: {error}") from None
 
-    def index_bytes(self, shard: int, start: int, stop: int, anew: frozenset[int]) -> Index | None:
+    def _known_bytes(
+        self, shard: int, start: int, stop: int, anew: frozenset[int], now: dict[int, Hashable]
+    ) -> Index | None:
+        """A part of the shard index that is remembered, or None."""
+        return self._remembered(self._bytes_key(shard, start, stop), shard, anew, now)
+
+    def _bytes_key(self, shard: int, start: int, stop: int) -> Hashable:
+        return self.directory, shard_name(self.spec, shard), start, stop
+
+    def index_bytes(
+        self,
+        shard: int,
+        start: int,
+        stop: int,
+        anew: frozenset[int],
+        now: dict[int, Hashable] | None = None,
+    ) -> Index | None:
         """A part of the shard index; None where there is no such shard.
 
         Raises
         ------
         CorruptDataError, AccessDeniedError, StorageError
         """
-        cached = (self.directory, shard_name(self.spec, shard), start, stop)
-        index = self._remembered(cached, shard, anew)
+        index = self._known_bytes(shard, start, stop, anew, {} if now is None else now)
         if index is None:
             try:
                 blob = self.directory.storage.get_range(self._key(shard), start, stop)
@@ -436,31 +477,41 @@ class ShardedValues:
                 )
             index = Index(blob.data, blob.version)
             if blob.version is not None:  # else nobody could tell that the file is another one
-                index_cache.put(cached, index, len(blob.data))
+                index_cache.put(self._bytes_key(shard, start, stop), index, len(blob.data))
         return index
 
-    def _remembered(self, cached: Hashable, shard: int, anew: frozenset[int]) -> Index | None:
-        """What the cache holds, if the file is still the same, as far as that is known."""
+    def _remembered(
+        self, cached: Hashable, shard: int, anew: frozenset[int], now: dict[int, Hashable]
+    ) -> Index | None:
+        """What the cache holds, if the file is still the same, as far as that is known.
+
+        `now` keeps the fingerprints of shards: one batch looks at each file once.
+        """
         index: Index | None = index_cache.get(cached)
         if index is None or shard in anew:
             return None
-        key = self._key(shard)
-        now = self.directory.storage.fingerprint(key)
-        if now is None:
-            return replace(index, doubtful=True)
-        return index if now == index.version else None
+        if shard not in now:
+            now[shard] = self.directory.storage.fingerprint(self._key(shard))
+        if now[shard] is None:
+            return Index(index.content, index.version, doubtful=True)
+        return index if now[shard] == index.version else None
 
     def _index_key(self, minishard: _Minishard, start: int, stop: int) -> Hashable:
         name = shard_name(self.spec, minishard.shard)
         return self.directory, name, self.spec.minishard_index_encoding, start, stop
 
     def _known_index(
-        self, minishard: _Minishard, place: Index | None, anew: frozenset[int]
+        self,
+        minishard: _Minishard,
+        place: Index | None,
+        anew: frozenset[int],
+        now: dict[int, Hashable],
     ) -> Index | None:
         """What need not be asked for: None where there is no shard, else perhaps `_UNKNOWN`."""
         if place is None or place.content is None:
             return place
-        index = self._remembered(self._index_key(minishard, *place.content), minishard.shard, anew)
+        cached = self._index_key(minishard, *place.content)
+        index = self._remembered(cached, minishard.shard, anew, now)
         return index if index is not None and index.version == place.version else _UNKNOWN
 
     def _kept_index(self, minishard: _Minishard, place: Index, content: Any) -> Index:
@@ -553,6 +604,9 @@ class ShardedValues:
                     ) from None
             deliver(value.position, stored)
 
+        if len(fetch.values) == 1:
+            unpack(fetch.values[0])
+            return
         # one request may bring hundreds of values: they are unpacked on all cores
         threads = get_options().decode_threads
         count = min(threads, len(fetch.values))
@@ -563,6 +617,11 @@ def _group(
     shards: NDArray[np.uint64], minishards: NDArray[np.uint64]
 ) -> dict[_Minishard, NDArray[np.int64]]:
     """Positions by minishard, in order of shard and minishard."""
+    if len(shards) <= FEW_KEYS:
+        members: dict[tuple[int, int], list[int]] = {}
+        for at, place in enumerate(zip(shards.tolist(), minishards.tolist(), strict=True)):
+            members.setdefault(place, []).append(at)
+        return {_Minishard(*place): np.array(members[place]) for place in sorted(members)}
     order = np.lexsort((minishards, shards))
     shards, minishards = shards[order], minishards[order]
     changes = np.flatnonzero((np.diff(shards) != 0) | (np.diff(minishards) != 0)) + 1
@@ -571,22 +630,3 @@ def _group(
         for begin, end in zip([0, *changes], [*changes, len(order)], strict=True)
         if begin < end
     }
-
-
-def coalesce(values: dict[int, list[Placed]], versions: dict[int, Hashable]) -> Iterator[Fetch]:
-    """Join what lies close together in a shard into one request."""
-    options = get_options()
-    for shard, members in values.items():
-        members.sort(key=lambda value: value.start)
-        joined: list[Placed] = []
-        stop = 0
-        for value in members:
-            near = value.start - stop <= options.coalesce_gap_bytes
-            small = joined and value.stop - joined[0].start <= options.coalesce_max_bytes
-            if joined and not (near and small):
-                yield Fetch(shard, joined[0].start, stop, joined, versions[shard])
-                joined = []
-            stop = max(stop, value.stop) if joined else value.stop
-            joined.append(value)
-        if joined:
-            yield Fetch(shard, joined[0].start, stop, joined, versions[shard])

@@ -152,8 +152,13 @@ class OuterPlan:
     def __len__(self) -> int:
         return math.prod(len(each) for each in self.parts)
 
+    @property
+    def is_plain(self) -> bool:
+        """Whether boxes of chunks go to boxes of the result, voxel by voxel."""
+        return all(part.is_plain for axis in self.parts for part in axis)
+
     def __iter__(self) -> Iterator[ChunkTask]:
-        if all(part.is_plain for axis in self.parts for part in axis):
+        if self.is_plain:
             for c, z, y, x in product(*self.parts):
                 yield ChunkTask(
                     (x.chunk, y.chunk, z.chunk),
@@ -207,20 +212,56 @@ class PointPlan:
         first = np.flatnonzero(np.concatenate([[True], moved])[: points.shape[1]])
         self.groups = list(pairwise([*first.tolist(), points.shape[1]]))
         self.cells = cells[:, first].tolist()
+        #: Of each point in its chunk, a row for each of `paired`; in the order of `groups`.
+        self.inside = inside
         low = np.minimum.reduceat(inside, first, axis=1) if len(first) else inside
         high = np.maximum.reduceat(inside, first, axis=1) if len(first) else inside
         self.low, self.high = low.tolist(), high.tolist()
-        lengths = np.diff([*first, points.shape[1]])
-        self.inside = inside - np.repeat(low, lengths, axis=1)
         self.shape = (points.shape[1], *(_length(indexers[axis]) for axis in self.outer))
 
     def __len__(self) -> int:
         return len(self.groups) * math.prod(len(each) for each in self.parts)
 
+    @property
+    def is_plain(self) -> bool:
+        """Whether each point is one voxel: nothing but one channel goes with it."""
+        return self.outer in ([], [0]) and self.shape[1:] in ((), (1,))
+
     def __iter__(self) -> Iterator[ChunkTask]:
-        for group in range(len(self.groups)):
+        return self.tasks(range(len(self.groups)))
+
+    def tasks(self, groups: range) -> Iterator[ChunkTask]:
+        """What is wanted of the chunks of some groups."""
+        for group in groups:
             for parts in product(*self.parts):
                 yield self._task(group, parts)
+
+    def members(
+        self, groups: range
+    ) -> tuple[list[Triple], NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]]:
+        """The points of some groups, where `is_plain`.
+
+        Returns
+        -------
+        cells : list of tuple
+            Grid position of each group's chunk, x, y, z.
+        counts : ndarray
+            Points of each group.
+        positions : ndarray, shape (4, points)
+            In its chunk: channel, z, y, x.
+        targets : ndarray
+            Which one of the result it is.
+        """
+        spans = self.groups[groups.start : groups.stop]
+        points = slice(spans[0][0], spans[-1][1])
+        positions = np.zeros((4, points.stop - points.start), np.int64)
+        positions[self.paired] = self.inside[:, points]
+        for axis, (part,) in zip(self.outer, self.parts, strict=True):
+            positions[axis] = part.span.start
+        rows = {axis: self.cells[row] for row, axis in enumerate(self.paired)}
+        cells = [(rows[3][group], rows[2][group], rows[1][group]) for group in groups]
+        counts = np.array([stop - start for start, stop in spans])
+        return cells, counts, positions, self.order[points]
 
     def _task(self, group: int, parts: tuple[_Part, ...]) -> ChunkTask:
         members = slice(*self.groups[group])
@@ -228,8 +269,9 @@ class PointPlan:
         target = [_column(self.order[members], 0, 1 + len(parts))]
         for row, axis in enumerate(self.paired):
             chunks[axis] = self.cells[row][group]
-            region[axis] = slice(self.low[row][group], self.high[row][group] + 1)
-            source[axis] = _column(self.inside[row, members], 0, 1 + len(parts))
+            low = self.low[row][group]
+            region[axis] = slice(low, self.high[row][group] + 1)
+            source[axis] = _column(self.inside[row, members] - low, 0, 1 + len(parts))
         for place, (axis, part) in enumerate(zip(self.outer, parts, strict=True), 1):
             chunks[axis], region[axis] = part.chunk, part.span
             source[axis] = _column(_positions(part.source), place, 1 + len(parts))

@@ -7,7 +7,7 @@ what crosses processes is this small frozen value.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field, replace
 from typing import Any, ClassVar, Literal, Protocol, TypeAlias
@@ -39,7 +39,9 @@ from xprecomputed.parallel import Slots, decode_slot, run_bounded
 from xprecomputed.shard_format import MortonCode
 from xprecomputed.storage import Blob, Location, ShardedValues, alone_for, workers_for
 from xprecomputed.tracing import record_filled
+from xprecomputed.volume.plain_files import read_plain
 from xprecomputed.volume.plan import ChunkTask, Indexer, OuterPlan, PointPlan
+from xprecomputed.volume.results import empty_result
 
 __all__ = ["FillMissing", "ScaleReader", "merged_counts"]
 
@@ -129,7 +131,7 @@ class ScaleReader:
             The box is not inside the scale.
         """
         plan = self._plan(box)
-        out = np.empty(plan.shape, self.dtype)
+        out = empty_result(plan.shape, self.dtype)
         self._run(plan, _Paste(self, out))
         return out
 
@@ -158,7 +160,7 @@ class ScaleReader:
         ndarray, shape (channel, z, y, x)
         """
         plan = OuterPlan(self.scale.grid, channel, z, y, x)
-        out = np.empty(plan.shape, self.dtype)
+        out = empty_result(plan.shape, self.dtype)
         self._run(plan, _Paste(self, out))
         return out
 
@@ -178,7 +180,7 @@ class ScaleReader:
         ndarray, shape (N, and the length of each other axis in order)
         """
         plan = PointPlan(self.scale.grid, indexers, paired)
-        out = np.empty(plan.shape, self.dtype)
+        out = empty_result(plan.shape, self.dtype)
         self._run(plan, _Paste(self, out))
         return out
 
@@ -221,19 +223,26 @@ class ScaleReader:
                 f"{self.directory.url}: this mip is a placeholder without data; {self.instead}"
             )
         if self.scale.sharding is None:
-            self._read_chunks(plan, len(plan), sink)
+            left: list[ChunkTask] | OuterPlan | PointPlan = plan
+            if self.codec.is_plain and isinstance(sink, _Paste):
+                left = read_plain(
+                    self.directory, self.scale.grid, self.num_channels, plan, sink.out
+                )
+            self._read_chunks(left, sink)
         else:
             self._read_shards(list(plan), sink)
 
-    def _read_chunks(self, plan: Iterable[ChunkTask], count: int, sink: _Sink) -> None:
+    def _read_chunks(self, tasks: list[ChunkTask] | OuterPlan | PointPlan, sink: _Sink) -> None:
         nbytes = self.chunk_spec((0, 0, 0)).nbytes
         workers, asking = workers_for(self.directory), _NO_SLOTS
         if not self.directory.storage.is_local:
             # whoever decodes what came lets another one ask meanwhile
             asking = Slots(workers)
             workers += get_options().decode_threads
+        if not (count := len(tasks)):
+            return
         run_bounded(
-            plan,
+            tasks,
             lambda task: self._read_chunk(task, sink, asking),
             workers=min(workers, count),
             cost=lambda _: COPIES * nbytes,
@@ -412,7 +421,7 @@ class _Paste:
         if task.source is None:
             codec.decode_into(data, chunk, task.region, self.out[task.target])
             return
-        self.out[task.target] = codec.decode_region(data, chunk, task.region)[task.source]
+        self.out[task.target] = codec.pick(data, chunk, task.region, task.source)
 
     def miss(self, task: ChunkTask, address: str) -> None:
         _may_fill(self.reader, task, address)

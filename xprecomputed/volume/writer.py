@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from xprecomputed.codecs import Array, Codec, compress
+from xprecomputed.codecs import Array, Bytes, Codec, compress
 from xprecomputed.errors import ChunkMissingError, DataTypeError, LayoutError, StorageError
 from xprecomputed.grid import Box, Triple
 from xprecomputed.metadata import ScaleInfo, ShardingSpec, VolumeInfo
@@ -243,13 +243,13 @@ class ScaleWriter:
             data = self.codec.encode(values)
         return self.put_encoded(cell, data, only_if)
 
-    def encode(self, values: Array) -> bytes | None:
+    def encode(self, values: Array) -> Bytes | None:
         """The bytes of one chunk, or None where it is not to be stored."""
         with decode_slot():
             return None if self._is_left_out(values) else self.codec.encode(values)
 
     def put_encoded(
-        self, cell: Triple, data: bytes | None, only_if: Unchanged | None = None
+        self, cell: Triple, data: Bytes | None, only_if: Unchanged | None = None
     ) -> bool:
         """Store the encoded bytes of a chunk; None removes it."""
         self.require_home()

@@ -20,6 +20,7 @@ from xprecomputed.codecs import Bytes
 from xprecomputed.errors import PrecomputedWarning
 from xprecomputed.options import as_cache_dir, get_options
 from xprecomputed.storage.base import Blob, Entry, Location, Storage, Unchanged
+from xprecomputed.storage.batches import FileBatches
 from xprecomputed.storage.caching.disk import DiskCache
 from xprecomputed.storage.caching.memory import memory_cache
 from xprecomputed.tracing import record_hit
@@ -171,6 +172,11 @@ class CachedStorage(Storage):
     def get_part(self, key: str, start: int, stop: int, whole_bytes: int) -> bytes | None:
         """None: objects are kept whole."""
         del key, start, stop, whole_bytes
+        return None
+
+    def batches(self, key: str, count: int) -> FileBatches | None:
+        """None: objects are kept whole."""
+        del key, count
         return None
 
     def forget(self, key: str) -> None:  # noqa: D102
