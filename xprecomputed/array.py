@@ -93,8 +93,9 @@ class PrecomputedArray(BackendArray):
         """Ints, slices and one-dimensional arrays, each for its own axis."""
         positive: list[Indexer] = []
         back: list[Any] = []
-        for axis, indexer, size in zip(self._names, key, self.shape, strict=True):
-            wanted, backwards = _normalised(indexer, size, axis)
+        first = len(AXES) - len(self.shape)
+        for axis, indexer, size in zip(self.axes, key, self.shape, strict=True):
+            wanted, backwards = _normalised(indexer, size, AXES[first + axis])
             positive.append(wanted)
             if isinstance(indexer, int | np.integer):
                 back.append(0)
@@ -110,15 +111,15 @@ class PrecomputedArray(BackendArray):
 
     def _stored_order(self, members: Sequence[T]) -> list[T]:
         """One member for each shown axis, in the order of the stored ones."""
-        return [members[self.axes.index(axis)] for axis in range(self.ndim)]
+        return [members[self.axes.index(axis)] for axis in range(len(members))]
 
     def _read(self, indexers: list[Indexer]) -> Array:
         result = self.reader.read(*self._with_channel(indexers))
-        return result if self.ndim == 4 else result[0]
+        return result if len(indexers) == 4 else result[0]
 
     def _with_channel(self, indexers: list[Indexer]) -> list[Indexer]:
         """Four indexers, whether or not this array shows its channel."""
-        return [slice(0, 1, 1)] * (4 - self.ndim) + indexers
+        return [slice(0, 1, 1)] * (4 - len(indexers)) + indexers
 
     def _vectorized(self, key: tuple[Any, ...]) -> Array:
         """Arrays that belong together, broadcast; sliced axes come last in the result."""
@@ -216,11 +217,11 @@ def _varying(array: NDArray[np.int64]) -> set[int]:
 def _normalised(indexer: Any, size: int, axis: str) -> tuple[Indexer, bool]:
     """An indexer within ``[0, size)`` with a positive step, and whether it was backwards."""
     if isinstance(indexer, slice):
-        run = range(size)[indexer]
-        if run.step < 0:
-            run = run[::-1]
+        start, stop, step = indexer.indices(size)
+        if step < 0:
+            run = range(start, stop, step)[::-1]
             return slice(run.start, max(run.stop, run.start), run.step), True
-        return slice(run.start, max(run.stop, run.start), run.step), False
+        return slice(start, max(stop, start), step), False
     positions = _inside(np.asarray(indexer, np.int64), size, axis)
     if positions.ndim == 0:
         return slice(int(positions), int(positions) + 1, 1), False

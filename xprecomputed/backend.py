@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import os
 import re
+import threading
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from typing import Any, ClassVar
 
+import pandas as pd  # type: ignore[import-untyped] # annotated, but in a package of its own
 import xarray as xr
 from xarray.backends import BackendEntrypoint
+from xarray.indexes import PandasIndex
 
 from xprecomputed.array import LazyScale, PrecomputedArray
 from xprecomputed.coords import AXES, AxisGrid, labels, parse_bounds
@@ -16,6 +20,7 @@ from xprecomputed.errors import OutOfBoundsError, PrecomputedError, ScaleNotFoun
 from xprecomputed.grid import Box, Triple
 from xprecomputed.metadata import ScaleInfo, VolumeInfo
 from xprecomputed.storage import is_explicit, locate_url, strip_format
+from xprecomputed.storage.caching.memory import ByteBoundedCache
 from xprecomputed.store import MAX_REDIRECTS, PrecomputedStore, open_store
 from xprecomputed.volume import FillMissing
 from xprecomputed.volume.chunking import aligned_chunks, preferred_chunks
@@ -25,6 +30,11 @@ __all__ = ["PrecomputedBackendEntrypoint"]
 #: Labels of one axis cost 8 bytes a voxel, so a hostile or absurd size must not become memory.
 MAX_AXIS = 2**27
 MAX_GUESS_BYTES = 16 << 20
+
+#: Axes of volumes that were opened: pandas makes a table of all labels when one is first looked up.
+_indexes = ByteBoundedCache("index_cache_bytes")
+#: Of a label, in an array and in pandas' table.
+LABEL_BYTES = 8 + 48
 
 Mip = int | str | Sequence[float]
 
@@ -97,7 +107,7 @@ class PrecomputedBackendEntrypoint(BackendEntrypoint):
         )
         index = store.info.find_mip(_mip_of_group(group, mip))
         dataset = _open_mip(store, index, name or store.info.type, fill_missing, bounds)
-        return dataset.drop_vars(_names(drop_variables), errors="ignore")
+        return _without(dataset, drop_variables)
 
     def open_groups_as_dict(
         self,
@@ -131,7 +141,7 @@ class PrecomputedBackendEntrypoint(BackendEntrypoint):
 
         def one(mip: int) -> xr.Dataset:
             dataset = _open_mip(store, mip, name, fill_missing, bounds)
-            return dataset.drop_vars(_names(drop_variables), errors="ignore")
+            return _without(dataset, drop_variables)
 
         if group is not None and group.strip("/"):
             return {"/": one(store.info.find_mip(_mip_of_group(group, 0)))}
@@ -190,10 +200,9 @@ class PrecomputedBackendEntrypoint(BackendEntrypoint):
             return False
 
 
-def _names(drop: str | Iterable[str] | None) -> list[str]:
-    if drop is None:
-        return []
-    return [drop] if isinstance(drop, str) else list(drop)
+def _without(dataset: xr.Dataset, drop: str | Iterable[str] | None) -> xr.Dataset:
+    names = [drop] if isinstance(drop, str) else list(drop or ())
+    return dataset.drop_vars(names, errors="ignore") if names else dataset
 
 
 def _mip_of_group(group: str | None, mip: Mip) -> Mip:
@@ -231,7 +240,7 @@ def _open_mip(
             for axis, a, b, o in zip(AXES, box.start, box.stop, scale.voxel_offset, strict=True)
         }
         variable = variable.isel(cut)
-    dataset = xr.Dataset({name: variable}, coords=_coordinates(store, scale, box))
+    dataset = xr.Dataset({name: variable}, coords=_coordinates(scale, box))
     dataset.encoding["source"] = store.url
     return dataset
 
@@ -263,12 +272,31 @@ def _crop(scale: ScaleInfo, bounds: Any) -> Box:
     return box
 
 
-def _coordinates(store: PrecomputedStore, scale: ScaleInfo, box: Box) -> dict[str, Any]:
-    coordinates: dict[str, Any] = {}
+def _coordinates(scale: ScaleInfo, box: Box) -> xr.Coordinates:
+    """As xarray makes them of labels, but of an index that may have been there before."""
+    indexes, variables = {}, {}
     for axis, offset, size, step in zip(AXES, box.start, box.shape, scale.resolution, strict=True):
-        attrs = {"units": "nm", "long_name": f"{axis}, voxel centres"}
-        coordinates[axis] = xr.Variable((axis,), labels(offset, size, step), attrs)
-    return coordinates
+        indexes[axis] = PandasIndex(_index(offset, size, step), axis)
+        variables.update(indexes[axis].create_variables())
+        variables[axis].attrs = {"units": "nm", "long_name": f"{axis}, voxel centres"}
+    return xr.Coordinates(variables, indexes)
+
+
+def _index(offset: int, size: int, step: float) -> pd.Index:
+    """The labels of an axis; for as long as there is room, the same ones as the last time."""
+    # not those of other threads: two that look a label up for the first time make one table
+    known = threading.get_ident(), offset, size, float(step)
+    index: pd.Index | None = _indexes.get(known)
+    if index is None:
+        values = labels(offset, size, step)
+        values.flags.writeable = False
+        index = pd.Index(values, copy=False)
+        _indexes.put(known, index, LABEL_BYTES * size)
+    return index
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_indexes._forget_all)
 
 
 def _encoding(store: PrecomputedStore, scale: ScaleInfo, box: Box) -> dict[str, Any]:
@@ -295,7 +323,8 @@ def _encoding(store: PrecomputedStore, scale: ScaleInfo, box: Box) -> dict[str, 
 def _layer_members(info: VolumeInfo) -> dict[str, Any]:
     """Members of ``info`` that a rewrite keeps and that are in no other place."""
     known = ("@type", "type", "data_type", "num_channels", "scales", "redirect")
-    return {name: value for name, value in info.to_json().items() if name not in known}
+    document = replace(info, scales=()).to_json()
+    return {name: value for name, value in document.items() if name not in known}
 
 
 def _dask_chunks(scale: ScaleInfo, info: VolumeInfo, box: Box) -> dict[str, Any]:

@@ -73,7 +73,9 @@ def test_morton_codes_follow_the_definition(grid, data):
     cells = data.draw(
         st.lists(st.tuples(*[st.integers(0, n - 1) for n in grid]), min_size=1, max_size=20)
     )
-    assert MortonCode(grid).encode(cells).tolist() == [morton(grid, cell) for cell in cells]
+    expected = [morton(grid, cell) for cell in cells]
+    assert MortonCode(grid).encode(cells).tolist() == expected
+    assert MortonCode(grid).encode(cells * 20).tolist() == expected * 20  # many, as arrays
 
 
 def test_morton_vectors():
@@ -88,6 +90,8 @@ def test_morton_codes_of_more_than_64_bits_are_refused():
     assert MortonCode((2**22, 2**21, 2**21)).bits == 64
     big = MortonCode((2**22, 2**21, 2**21)).encode([[2**22 - 1, 2**21 - 1, 2**21 - 1]])
     assert big.tolist() == [2**64 - 1]
+    many = MortonCode((2**22, 2**21, 2**21)).encode([[2**22 - 1, 2**21 - 1, 2**21 - 1]] * 20)
+    assert many.tolist() == [2**64 - 1] * 20
     with pytest.raises(InvalidInfoError, match="needs a Morton code of 65 bits; at most 64"):
         MortonCode((2**22, 2**22, 2**21))
 

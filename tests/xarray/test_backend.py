@@ -7,12 +7,14 @@ import pickle
 import shutil
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import dask
 import dask.array
 import distributed
 import numpy as np
+import pandas as pd
 import pytest
 import xarray as xr
 import xarray.testing.strategies as xrst
@@ -20,6 +22,7 @@ from dask.base import tokenize
 from hypothesis import given
 from hypothesis import strategies as st
 from xarray.core.indexing import VectorizedIndexer
+from xarray.indexes import PandasIndex
 
 from tests.images import labels, noise
 from tests.memory import peak_bytes
@@ -29,6 +32,7 @@ from xprecomputed import (
     OutOfBoundsError,
     ScaleNotFoundError,
     open_store,
+    set_options,
     trace,
 )
 from xprecomputed.array import PrecomputedArray, _normalised
@@ -85,6 +89,64 @@ def test_dimensions_coordinates_and_attributes(image):
     assert remembered["voxel_offset"] == [101, -7, 3]
     assert (remembered["encoding"], remembered["key"]) == ("raw", "4_4_40")
     assert "_FillValue" not in da.attrs | da.encoding
+
+
+def shares_labels(one, other):
+    return np.shares_memory(one.values, other.values)
+
+
+def test_labels_that_were_made_before_are_used_again(image):
+    """pandas makes a table of them at the first `sel`, which takes longer than to open."""
+    first, second = open_image(image).indexes, open_image(image).indexes
+    assert [shares_labels(first[axis], second[axis]) for axis in "xyz"] == [True] * 3
+    assert first["x"]._engine is second["x"]._engine
+    coarser = open_image(image, mip=1).indexes
+    assert not shares_labels(first["x"], coarser["x"])
+    with ThreadPoolExecutor(1) as pool:
+        elsewhere = pool.submit(lambda: open_image(image).indexes).result()
+    assert not shares_labels(first["x"], elsewhere["x"])  # no two threads fill one table
+    with set_options(index_cache_bytes=0):
+        assert not shares_labels(open_image(image).indexes["x"], open_image(image).indexes["x"])
+
+
+def test_volumes_of_the_same_labels_do_not_know_of_one_another(tmp_path):
+    url = write_volume(str(tmp_path), [noise((8, 8, 8), "u1")], chunk_size=(8, 8, 8))
+    one, other = (xr.open_dataset(url, engine="precomputed") for _ in range(2))
+    for name, change in {"resolution": (2, 2, 2), "voxel_offset": (1, 1, 1)}.items():
+        place, array = str(tmp_path / name), noise((8, 8, 8), "u1")
+        url = write_volume(place, [array], chunk_size=(8, 8, 8), **{name: change})
+        assert xr.open_dataset(url, engine="precomputed").x[0] != one.x[0]
+    assert [one.indexes[axis].name for axis in "xyz"] == list("xyz")  # of one size, all the same
+    one = one.rename(x="u").assign_attrs(changed=True)
+    one.u.attrs["units"] = "px"
+    assert (other.indexes["x"].name, other.x.attrs["units"]) == ("x", "nm")
+    with pytest.raises(ValueError, match="read-only"):
+        other.x.values[0] = 7
+    with pytest.raises(ValueError, match="read-only"):
+        other.indexes["x"].values[0] = 7
+
+
+def test_coordinates_are_ordinary_ones(image):
+    """Of float64, with the index that xarray would make of the same labels."""
+    ours = open_image(image)
+    plain = xr.DataArray(IMAGE, dims=("z", "y", "x"), coords={a: ours[a].values for a in "xyz"})
+    for axis in "xyz":
+        assert type(ours.xindexes[axis]) is PandasIndex
+        assert type(ours.indexes[axis]) is pd.Index
+        assert ours.xindexes[axis].equals(plain.xindexes[axis])
+        assert (ours[axis].dtype, ours[axis].variable.dims) == (np.dtype("f8"), (axis,))
+    both = pickle.loads(pickle.dumps(ours)), ours
+    for each in both:
+        for of in (
+            lambda a: a.sel(x=410.1, y=0.0, method="nearest"),
+            lambda a: a.sel(x=slice(410, 430), z=slice(200, 400)),
+            lambda a: xr.concat([a.isel(x=slice(3)), a.isel(x=slice(3, 9))], "x"),
+            lambda a: xr.align(a, a.isel(y=slice(2, 5)), join="inner")[0],
+            lambda a: a.reindex(x=[a.x.values[1], -1.0], fill_value=9),
+            lambda a: a + a.isel(x=slice(5), z=slice(3)),
+            lambda a: a.sortby("x", ascending=False).isel(x=0),
+        ):
+            xr.testing.assert_identical(of(each).drop_attrs(), of(plain).rename(each.name))
 
 
 def test_channels_come_first(colours):

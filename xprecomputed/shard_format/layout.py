@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import struct
 from dataclasses import dataclass
 
 import numpy as np
@@ -15,6 +16,7 @@ __all__ = ["MinishardIndex", "Places", "locate", "minishard_range", "shard_name"
 
 LIMIT = 2**63
 ENTRY_BYTES = 24
+_ENTRY = struct.Struct("<2Q")
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,7 +71,7 @@ def minishard_range(spec: ShardingSpec, entry: bytes | memoryview) -> tuple[int,
     CorruptDataError
         The range is reversed or absurd.
     """
-    start, stop = (int(each) for each in np.frombuffer(entry, "<u8"))
+    start, stop = _ENTRY.unpack(entry)
     if start > stop or stop >= LIMIT:
         raise CorruptDataError(f"minishard index at [{start}, {stop}): not a range")
     if start == stop:

@@ -11,6 +11,9 @@ from xprecomputed.errors import InvalidInfoError
 
 __all__ = ["MortonCode"]
 
+#: Fewer cells are encoded by Python: NumPy takes longer to begin, once for each bit.
+FEW_CELLS = 16
+
 
 class MortonCode:
     """Keys of the cells of one grid.
@@ -52,11 +55,19 @@ class MortonCode:
     def encode(self, cells: object) -> NDArray[np.uint64]:
         """Keys of `cells`, shape (N, axes), positions inside the grid."""
         positions = np.asarray(cells, np.uint64)
+        if len(positions) <= FEW_CELLS:
+            return np.array([self._key(cell) for cell in positions.tolist()], np.uint64)
         keys = np.zeros(len(positions), np.uint64)
         one = np.uint64(1)
         for output, (axis, bit) in enumerate(self.order):
             keys |= ((positions[:, axis] >> np.uint64(bit)) & one) << np.uint64(output)
         return keys
+
+    def _key(self, cell: Sequence[int]) -> int:
+        key = 0
+        for output, (axis, bit) in enumerate(self.order):
+            key |= (cell[axis] >> bit & 1) << output
+        return key
 
     def decode(self, keys: object) -> NDArray[np.int64]:
         """Cells of `keys`, shape (N, axes); the inverse of `encode`.
