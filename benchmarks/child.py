@@ -6,6 +6,7 @@ import gc
 import json
 import os
 import resource
+import shutil
 import sys
 import time
 from pathlib import Path
@@ -40,6 +41,8 @@ def main(row_name: str, contender: str, data: str, scratch: str, side: str, port
     seconds, peak, beyond = [], 0, 0
     for _ in range(row.repeats):
         result = None
+        if row.writes:
+            shutil.rmtree(place.scratch, ignore_errors=True)
         gc.collect()
         _forget_peak()
         resident = _resident_bytes()

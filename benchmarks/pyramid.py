@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Iterator
 from typing import Any
 
@@ -15,11 +14,6 @@ from benchmarks.rows import OURS, Contender, Operation, Place, Row, Target, chec
 MIPS = 3
 #: How the mips of a layer are made.
 METHODS = {"segmentation cseg": "mode", "image raw": "mean"}
-
-
-def _cleaned(place: Place) -> str:
-    shutil.rmtree(place.scratch, ignore_errors=True)
-    return str(place.scratch)
 
 
 def ours(name: str) -> Contender:
@@ -35,7 +29,7 @@ def ours(name: str) -> Contender:
             "downsample": [(2, 2, 2)] * MIPS,
             "downsample_method": METHODS[name],
         }
-        return lambda: xp.to_precomputed(array, _cleaned(place), **told)
+        return lambda: xp.to_precomputed(array, str(place.scratch), **told)
 
     return prepare
 
@@ -68,7 +62,7 @@ def cloudvolume(name: str) -> Contender:
                 max_mip=MIPS,
                 factor=(2, 2, 2),
             )
-            volume = peers.cloudvolume(f"file://{_cleaned(place)}", info=info, compress=False)
+            volume = peers.cloudvolume(f"file://{place.scratch}", info=info, compress=False)
             volume.commit_info()
             levels = [voxels, *coarser(voxels, (2, 2, 2), num_mips=MIPS)]
             for mip, level in enumerate(levels):
@@ -113,7 +107,6 @@ def tensorstore(name: str) -> Contender:
             store.write(level).result()
 
         def write() -> None:
-            _cleaned(place)
             level = voxels
             save(level, 0)
             for mip in range(1, MIPS + 1):
@@ -191,6 +184,7 @@ def _row(name: str) -> Row:
         nbytes=lambda side: side**3 * (1 if "image" in name else 8),
         summary=_read_back(name),
         repeats=2,
+        writes=True,
         needs={"CloudVolume": "tinybrain"},  # GPL: only where somebody has installed it
     )
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import math
 import os
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -16,6 +17,7 @@ import numpy as np
 import xprecomputed as xp
 from benchmarks import peers
 from benchmarks.rows import LIMIT, OURS, Contender, Operation, Place, Row, Target, checksum
+from benchmarks.serving import END
 from benchmarks.shapes import CHUNK_SIZE, CHUNKS, REMOTE
 
 LATENCY_S = 0.02
@@ -88,6 +90,41 @@ def cloudvolume(protocol: str, in_flight: int | None) -> Contender:
     return prepare
 
 
+class _Asking(asyncio.Protocol):
+    """One connection, on which one object is asked for after another."""
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """Keep it for all times."""
+        self._transport: Any = transport
+
+    def ask(self, paths: Iterator[str]) -> asyncio.Future[None]:
+        """Begin; done when nothing is left to ask for."""
+        self._paths, self._missing = paths, 0
+        self._done = asyncio.get_running_loop().create_future()
+        self._ask_next()
+        return self._done
+
+    def _ask_next(self) -> None:
+        path = next(self._paths, None)
+        if path is None:
+            self._done.set_result(None)
+        else:
+            self._transport.write(f"GET /{path} HTTP/1.1\r\nHost: here\r\n\r\n".encode())
+
+    def data_received(self, data: bytes) -> None:
+        """Count; the head of an answer comes in one piece."""
+        if not self._missing:
+            self._missing = data.index(END) + len(END) + math.prod(CHUNK_SIZE)
+        self._missing -= len(data)
+        if not self._missing:
+            self._ask_next()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """Before the end it is an error."""
+        if not self._done.done():
+            self._done.set_exception(exc or ConnectionError("closed by the server"))
+
+
 def server(in_flight: int) -> Contender:
     """Ask for all chunks and look at nothing but the number of bytes."""
 
@@ -96,19 +133,17 @@ def server(in_flight: int) -> Contender:
         paths = [
             file.relative_to(folder).as_posix() for file in folder.glob("bucket/layer/8_8_8/*")
         ]
-
-        async def some(mine: list[str]) -> None:
-            reader, writer = await asyncio.open_connection("127.0.0.1", place.port, limit=1 << 20)
-            for path in mine:
-                writer.write(f"GET /{path} HTTP/1.1\r\nHost: here\r\n\r\n".encode())
-                await reader.readuntil(b"\r\n\r\n")
-                await reader.readexactly(math.prod(CHUNK_SIZE))
-            writer.close()
+        loop = asyncio.new_event_loop()
+        opened = [
+            loop.run_until_complete(loop.create_connection(_Asking, "127.0.0.1", place.port))[1]
+            for _ in range(in_flight)
+        ]
 
         async def all_of_them() -> None:
-            await asyncio.gather(*(some(paths[first::in_flight]) for first in range(in_flight)))
+            left = iter(paths)
+            await asyncio.gather(*(each.ask(left) for each in opened))
 
-        return lambda: asyncio.run(all_of_them())
+        return lambda: loop.run_until_complete(all_of_them())
 
     return prepare
 

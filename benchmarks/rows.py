@@ -82,6 +82,8 @@ class Row:
     repeats : int
         In one process; the first of several is not counted: it also loads what is loaded at
         first use.
+    writes : bool
+        The scratch folder is removed before each run, outside of the clock.
     needs : mapping of str to str
         The module without which a contender is left out, beside its own of `PEERS`.
     """
@@ -99,6 +101,7 @@ class Row:
     layer: str = ""
     ideal_s: float = 0.0
     repeats: int = 3
+    writes: bool = False
     needs: Mapping[str, str] = field(default_factory=dict)
 
 

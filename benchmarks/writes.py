@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 from typing import Any
 
 import numpy as np
@@ -15,11 +14,6 @@ from benchmarks.rows import LIMIT, OURS, Contender, Operation, Place, Row, Targe
 WRITTEN = [name for name in NAMES if name != "segmentation raw gzip"]
 
 
-def _cleaned(place: Place) -> str:
-    shutil.rmtree(place.scratch, ignore_errors=True)
-    return str(place.scratch)
-
-
 def ours(name: str) -> Contender:
     """`to_precomputed` of an array in memory."""
 
@@ -30,7 +24,7 @@ def ours(name: str) -> Contender:
 
         array = xr.DataArray(source(place.data, name), dims=("z", "y", "x"))
         told = options(name)
-        return lambda: xp.to_precomputed(array, _cleaned(place), **told)
+        return lambda: xp.to_precomputed(array, str(place.scratch), **told)
 
     return prepare
 
@@ -56,7 +50,7 @@ def cloudvolume(name: str) -> Contender:
                 chunk_size=chunk_size,
             )
             volume = peers.cloudvolume(
-                f"file://{_cleaned(place)}", info=info, compress=compression or False
+                f"file://{place.scratch}", info=info, compress=compression or False
             )
             volume.commit_info()
             volume[:, :, :] = voxels
@@ -94,7 +88,6 @@ def tensorstore(name: str) -> Contender:
         }
 
         def write() -> None:
-            _cleaned(place)
             store = peers.tensorstore(
                 peers.file_kvstore(place.scratch),
                 multiscale_metadata=volume,
@@ -122,7 +115,6 @@ def limit(name: str) -> Contender:
         ]
 
         def write() -> None:
-            _cleaned(place)
             place.scratch.mkdir()
 
             def one(part: Any) -> None:
@@ -179,6 +171,7 @@ def _row(name: str) -> Row:
         summary=_read_back(name),
         tolerance=0.05 if encoding == "jpeg" else 0.0,
         repeats=2,
+        writes=True,
     )
 
 

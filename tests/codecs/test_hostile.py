@@ -38,7 +38,7 @@ def other_extent(encoding):
     """The same kind of chunk, one slice thicker."""
     one = first(encoding)
     array = np.concatenate([one.decoded, one.decoded[:, -1:]], axis=1)
-    return one.codec.encode(array)
+    return bytes(one.codec.encode(array))
 
 
 def png(width, height, depth, colour):

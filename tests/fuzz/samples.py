@@ -38,7 +38,7 @@ class Sample:
 
 def sample(codec, array):
     chunk = ChunkSpec(array.shape, array.dtype)
-    data = codec.encode(array)
+    data = bytes(codec.encode(array))
     return Sample(codec, chunk, data, np.array(codec.decode(data, chunk)))
 
 

@@ -3,6 +3,7 @@
 import multiprocessing
 import os
 import pickle
+import sys
 import threading
 
 import numpy as np
@@ -31,6 +32,8 @@ from xprecomputed.storage.clients import process as _clients
 from xprecomputed.testing import write_volume
 
 SIGNED = {"key": "fake-key", "secret": "fake-secret"}
+#: Of Python or C, for an object that is got whole: 36 as this is written.
+MOST_CALLS = 40
 
 
 @pytest.fixture(autouse=True)
@@ -398,6 +401,47 @@ def test_what_is_pickled_and_shown(place):
     assert pickle.loads(pickle.dumps(given)) == given
     assert hash(given) == hash(pickle.loads(pickle.dumps(given)))
     assert "hunter2" not in repr(_clients._process.clients)
+
+
+def test_clients_are_told_apart_by_what_they_ask_with():
+    address = objects.Address("s3", "b", "", "http://127.0.0.1:9", "s3+http", "aws")
+
+    def client(options):
+        return _clients.client_for(address, options, trusted=True)
+
+    anon = client({"anon": True})
+    assert client({"anon": True}) is anon
+    assert client({**SIGNED}) is client({**SIGNED}) is not anon
+    assert client({**SIGNED, "secret": "another"}) is not client(SIGNED)
+    nested = {"anon": True, "client_kwargs": {"region_name": "eu-west-1"}}
+    before = client(nested)
+    assert client({**nested}) is before
+    nested["client_kwargs"]["region_name"] = "eu-west-2"
+    assert client(nested) is not before  # also when it changes inside of the same mapping
+    with set_options(request_timeout_s=7):
+        assert client({"anon": True}) is not anon
+
+
+def test_an_object_costs_few_calls_of_python(place, monkeypatch):
+    """They hold the GIL, for which all others wait that have an answer."""
+    monkeypatch.setattr(objects, "_anonymous", set())
+    put(place, "a", b"1")
+    storage, key = place.storage, place.child("a").key
+    storage.get(key)  # imports, clients
+    count = 0
+
+    def called(frame, event, argument):
+        nonlocal count
+        count += event in ("call", "c_call")
+
+    before = sys.getprofile()
+    sys.setprofile(called)
+    try:
+        for _ in range(10):
+            storage.get(key)
+    finally:
+        sys.setprofile(before)
+    assert count < 10 * MOST_CALLS
 
 
 # ---- the web

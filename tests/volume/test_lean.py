@@ -84,7 +84,9 @@ def test_a_chunk_of_a_batch_costs_fewer(files_by_kernels, layers):
     store = xp.open_store(str(layers / "raw"))
     with xp.set_options(threads=1):
         store.read(EVERYTHING)
-        assert calls_of(lambda: store.read(EVERYTHING)) < 45 * CHUNKS, calls_of(lambda: store.read(EVERYTHING)) / CHUNKS
+        assert calls_of(lambda: store.read(EVERYTHING)) < 45 * CHUNKS, (
+            calls_of(lambda: store.read(EVERYTHING)) / CHUNKS
+        )
 
 
 def calls_of_writing(voxels, folder):

@@ -6,12 +6,14 @@ row-major in x-fastest voxel order and interleave the channels.
 
 from __future__ import annotations
 
+import threading
+
 import numpy as np
 
-from xprecomputed.codecs.base import Array, ChunkSpec, contiguous
+from xprecomputed.codecs.base import Array, ChunkSpec, paste
 from xprecomputed.errors import CorruptDataError, UnsupportedEncodingError
 
-__all__ = ["check_image", "max_image_bytes", "to_image", "to_planes"]
+__all__ = ["check_image", "max_image_bytes", "scratch", "to_image", "to_planes"]
 
 
 def to_planes(pixels: Array, chunk: ChunkSpec) -> Array:
@@ -35,8 +37,11 @@ def check_image(
         )
 
 
-def to_image(array: Array, name: str, most: int) -> Array:
-    """A chunk as the image (z*y, x, channel) in native byte order, no side longer than `most`."""
+def to_image(array: Array, name: str, most: int, *, borrowed: bool = False) -> Array:
+    """A chunk as the image (z*y, x, channel) in native byte order, no side longer than `most`.
+
+    With `borrowed` it may lie in this thread's `scratch`.
+    """
     channels, z, y, x = array.shape
     if y * z > most or x > most:
         raise UnsupportedEncodingError(
@@ -44,13 +49,40 @@ def to_image(array: Array, name: str, most: int) -> Array:
             f"no side may exceed {most}: use smaller chunks"
         )
     native = array.dtype.newbyteorder("=")
+    if channels == 1 and array.flags.c_contiguous and array.dtype == native:
+        return array.reshape(z * y, x, 1)
+    memory = scratch(array.nbytes) if borrowed else np.empty(array.nbytes, np.uint8)
+    pixels = memory.view(native).reshape(z * y, x, channels)
     if channels == 1:  # whose pixels need no interleaving
-        return contiguous(array, native).reshape(z * y, x, 1)
-    pixels = np.moveaxis(array, 0, -1).reshape(z * y, x, channels)
-    return np.ascontiguousarray(pixels, native)
+        paste(array, pixels.reshape(array.shape))
+    else:
+        pixels.reshape(z, y, x, channels)[...] = np.moveaxis(array, 0, -1)
+    return pixels
 
 
 def max_image_bytes(chunk: ChunkSpec) -> int:
     """No image of `chunk` is longer."""
     # poorly compressible images grow a little and may carry metadata
     return 2 * chunk.nbytes + (1 << 20)
+
+
+MAX_SCRATCH = 1 << 24  # bytes that each thread may keep
+
+
+class _Scratch(threading.local):
+    memory = np.empty(0, np.uint8)
+
+
+_scratch = _Scratch()
+
+
+def scratch(nbytes: int) -> Array:
+    """So many bytes, which the next call in this thread gives away again.
+
+    Fresh memory of the size of a chunk comes from the system, which clears it page by page.
+    """
+    if nbytes > MAX_SCRATCH:
+        return np.empty(nbytes, np.uint8)
+    if _scratch.memory.size < nbytes:
+        _scratch.memory = np.empty(nbytes, np.uint8)
+    return _scratch.memory[:nbytes]

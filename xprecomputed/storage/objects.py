@@ -12,6 +12,7 @@ import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
+from functools import partial
 from itertools import chain
 from typing import Any, TypeVar
 from uuid import uuid4
@@ -157,7 +158,8 @@ class ObjectStorage(Storage):
             import obstore
 
             result = obstore.get(store, self._name(key))
-            nbytes = result.meta["size"]
+            meta = result.meta
+            nbytes = meta["size"]
             if max_bytes is not None and nbytes > max_bytes:
                 raise CorruptDataError(
                     f"{address}: {nbytes} bytes, at most {max_bytes} can be valid"
@@ -166,7 +168,7 @@ class ObjectStorage(Storage):
             data = exchange.body(result)
             if encoding == "gzip" and data[:2] != GZIP_MAGIC:
                 encoding = None  # a proxy has undone it and left the header
-            return Blob(data, encoding, exchange.version(result.meta))
+            return Blob(data, encoding, exchange.version(meta))
 
         blob = self._read(key, ask, lambda other: other.get(key, max_bytes))
         record_request(address, 0 if blob is None else len(blob.data))
@@ -416,7 +418,7 @@ class ObjectStorage(Storage):
         otherwise : callable
             The same of fsspec, for web servers that do not say how long an answer is.
         """
-        client = self._client(anonymous=self in _anonymous)
+        client = self._client(anonymous=bool(_anonymous) and self in _anonymous)
         try:
             found = self._ask(key, client, ask)
         except NotFoundError:
@@ -454,7 +456,7 @@ class ObjectStorage(Storage):
                 raise _LengthUnknownError from None
             return explain(error, self.url + key, client.access.source)
 
-        return persistently(lambda: ask(client.store), explained)
+        return persistently(partial(ask, client.store), explained)
 
     def _client(
         self, *, anonymous: bool = False, retries: int = 0, for_writing: bool = False

@@ -35,7 +35,7 @@ from xprecomputed.errors import (
 from xprecomputed.grid import Box, Triple
 from xprecomputed.metadata import ScaleInfo, VolumeInfo
 from xprecomputed.options import get_options
-from xprecomputed.parallel import Slots, decode_slot, run_bounded
+from xprecomputed.parallel import WORTHWHILE_S, Slots, decode_slot, run_bounded
 from xprecomputed.shard_format import MortonCode
 from xprecomputed.storage import Blob, Location, ShardedValues, alone_for, workers_for
 from xprecomputed.tracing import record_filled
@@ -52,6 +52,9 @@ Counts: TypeAlias = "tuple[Array, NDArray[np.int64]]"
 FillMissing: TypeAlias = bool | Literal["denied"]
 
 _NO_SLOTS: AbstractContextManager[None] = nullcontext()
+
+#: With so many requests in flight, one thread more or less that waits makes no difference.
+MANY_IN_FLIGHT = 32
 
 #: Decoding takes the stored bytes, maybe their decompressed form, and a decoded temporary.
 COPIES = 2
@@ -235,7 +238,9 @@ class ScaleReader:
     def _read_chunks(self, tasks: list[ChunkTask] | OuterPlan | PointPlan, sink: _Sink) -> None:
         nbytes = self.chunk_spec((0, 0, 0)).nbytes
         workers, asking = workers_for(self.directory), _NO_SLOTS
-        if not self.directory.storage.is_local:
+        if not self.directory.storage.is_local and (
+            workers < MANY_IN_FLIGHT or nbytes / self.codec.speed_bytes_s > WORTHWHILE_S
+        ):
             # whoever decodes what came lets another one ask meanwhile
             asking = Slots(workers)
             workers += get_options().decode_threads
@@ -253,8 +258,12 @@ class ScaleReader:
         self, task: ChunkTask, sink: _Sink, asking: AbstractContextManager[None]
     ) -> None:
         chunk = self.chunk_spec(task.cell)
-        place = self.directory.child(self.scale.grid.name(task.cell))
-        if sink.takes_parts and self._read_part(place, chunk, task, sink):
+        place = self._place(task.cell)
+        if (
+            sink.takes_parts
+            and place.storage.is_local
+            and self._read_part(place, chunk, task, sink)
+        ):
             return
         limit = self.codec.max_encoded_bytes(chunk)
         # a compressed object may be a little longer than its contents
@@ -274,6 +283,11 @@ class ScaleReader:
         except CorruptDataError as error:
             place.storage.forget(place.key)  # or a cache would give it for ever
             raise CorruptDataError(f"{place.url}: {error}") from None
+
+    def _place(self, cell: Triple) -> Location:
+        # not by `child`, which looks whether a name leads elsewhere: these are numbers
+        key, name = self.directory.key, self.scale.grid.name(cell)
+        return Location(self.directory.storage, f"{key}/{name}" if key else name)
 
     def _read_part(self, place: Location, chunk: ChunkSpec, task: ChunkTask, sink: _Sink) -> bool:
         """Whether the planes that are wanted could be read alone."""

@@ -50,7 +50,9 @@ def body(result: Any) -> bytes:
 
 def compression(attributes: Mapping[str, str], address: str) -> str | None:
     """What ``Content-Encoding`` says."""
-    declared = str(attributes.get("Content-Encoding", "")).lower()
+    if "Content-Encoding" not in attributes:
+        return None
+    declared = str(attributes["Content-Encoding"]).lower()
     named = [each.strip() for each in declared.split(",")]
     kept = [SAME_COMPRESSION.get(each, each) for each in named if each not in NO_COMPRESSION]
     if len(kept) > 1:
@@ -66,8 +68,9 @@ def headers(encoding: str | None, cache_control: str | None) -> dict[str, str]:
 
 def version(meta: Mapping[str, Any]) -> Hashable:
     """What tells two objects of one name apart, as far as the server does; else None."""
-    if meta.get("e_tag") or meta.get("version"):
-        return meta.get("e_tag"), meta.get("version")
+    tag, generation = meta.get("e_tag"), meta.get("version")
+    if tag or generation:
+        return tag, generation
     changed = meta["last_modified"]
     return ("changed", changed.timestamp(), meta["size"]) if changed.timestamp() else None
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 from collections.abc import Callable
 from dataclasses import dataclass
+from itertools import count
 from typing import TypeVar
 
 from xprecomputed.options import get_options
@@ -54,14 +55,13 @@ def persistently(ask: Callable[[], T], explain: Callable[[Exception], Failure]) 
     PrecomputedError
         That of the last failure.
     """
-    retries = get_options().max_retries
     longest = FIRST_PAUSE_S
-    for attempt in range(retries + 1):
+    for attempt in count():
         try:
             return ask()
         except Exception as error:
             failure = explain(error)
-        if not failure.passing or attempt == retries:
+        if not failure.passing or attempt >= get_options().max_retries:
             break
         if is_given_up() or not pause(random.uniform(0, longest)):
             break
