@@ -80,8 +80,8 @@ class Row:
     ideal_s : float
         What latency alone costs: shown as the limit.
     repeats : int
-        In one process; the first of several is not counted: it also loads what is loaded at
-        first use.
+        In one process; the first of several is not counted, nor the second of quick ones (then
+        there is one more): they also load what is loaded at first use, or after some.
     writes : bool
         The scratch folder is removed before each run, outside of the clock.
     needs : mapping of str to str

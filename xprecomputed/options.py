@@ -39,7 +39,8 @@ class Options:
         Encoded chunks of a shard that wait in memory for the others; beyond it they wait in
         objects beside the shards.
     index_cache_bytes : int
-        Shard and minishard indexes kept in this process.
+        Shard and minishard indexes kept in this process; and as much again of the labels of axes,
+        with pandas' tables of them.
     memory_cache_bytes : int
         Stored bytes of remote chunks and shards kept in this process; 0, the default, keeps
         none. For volumes that are opened afterwards.

@@ -155,9 +155,11 @@ class _Run(Undertaking, Generic[T]):
         task takes long enough to be worth it, and not as many runs are under way already.
         """
         began, done = time.monotonic(), 0
+        # in a thread of somebody's pool, others of it may be about to begin
+        at_once = not alone_s and threading.current_thread() is threading.main_thread()
         with _working_for((*self.joined_before, self)):
             while (taken := self._take()) is not None:
-                if after_a_while is not None and (done or not alone_s):
+                if after_a_while is not None and (done or at_once):
                     spent_s = time.monotonic() - began
                     is_worth_it = spent_s >= max(alone_s, WORTHWHILE_S * done)
                     if is_worth_it and len(set(_callers)) < self.workers:

@@ -77,6 +77,9 @@ def read_plain(
             tasks = zip(way.tasks(batch), done.tolist(), strict=True)
             left.extend(task for task, is_done in tasks if not is_done)
 
+    if count == 1:
+        work(next(way.batches(at_once)))
+        return left
     run_bounded(
         way.batches(at_once),
         work,
