@@ -119,3 +119,13 @@ def test_what_is_wrong_with_a_block_is_said():
         words = np.array([1, header, 2, 7], "<u4").tobytes()
         with pytest.raises(CorruptDataError, match=said):
             CompressedSegmentation((8, 8, 8)).pick(words, spec(array), spec(array).whole, index)
+
+
+def test_an_index_beyond_the_table_is_refused_where_it_is_wanted():
+    chunk = ChunkSpec((1, 1, 1, 40), np.dtype("<u4"))
+    codec = CompressedSegmentation((40, 1, 1))
+    words = np.array([1, 2 << 24 | 5, 2, 0b11100100, 0, 0, 9, 5], "<u4").tobytes()
+    first = tuple(np.array([n]) for n in (0, 0, 0, 1))
+    assert codec.pick(words, chunk, chunk.whole, first).tolist() == [5]
+    with pytest.raises(CorruptDataError, match="index"):
+        codec.pick(words, chunk, chunk.whole, (*first[:3], np.array([3])))

@@ -219,7 +219,6 @@ def test_what_cannot_be_written_is_left_to_python(storage, tmp_path):
     assert batches.replace_file(f"{tmp_path}/a", [], b"abc") == -1
     assert batches.replace_file(f"{tmp_path}/nowhere/a", [], b"abc") == -1
     assert batches.replace_file(f"{tmp_path}/b", [f"{tmp_path}/b.gz"], b"abc") == -1
-    assert batches.replace_file(f"{tmp_path}/\0", [], b"abc") == -1
     assert sorted(os.listdir(tmp_path)) == ["a", "b", "b.gz"]
     for name in "ab":
         with pytest.raises(xp.StorageError, match="irectory"):
@@ -235,3 +234,27 @@ def test_many_writers_of_one_file_leave_one_of_theirs(storage, tmp_path):
         list(pool.map(lambda content: storage[0].put(f"{storage[1]}/a", content), contents))
     assert os.listdir(tmp_path) == ["a"]
     assert (tmp_path / "a").read_bytes() in contents
+
+
+def test_a_name_with_a_nul_is_not_cut_short(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert batches.replace_file(f"{tmp_path}/a\0b", [], b"abc") == -1
+    assert os.listdir(tmp_path) == []
+    with pytest.raises(xp.StorageError, match="null"):
+        LocalStorage().put(f"{tmp_path}/a\0b"[1:], b"abc")
+
+
+def test_a_file_that_has_no_room_leaves_what_was_there(tmp_path):
+    """As on a full disk: here the process may not write files that long."""
+    (tmp_path / "a").write_bytes(b"old")
+    script = (
+        "import resource\n"
+        "from xprecomputed.storage import batches\n"
+        "batches.BEFORE = -1\n"
+        f"assert batches.replace_file({str(tmp_path / 'b')!r}, [], b'new') == 0\n"
+        "resource.setrlimit(resource.RLIMIT_FSIZE, (50_000, 50_000))\n"
+        f"assert batches.replace_file({str(tmp_path / 'a')!r}, [], bytes(99_999)) == -1\n"
+    )
+    subprocess.run([sys.executable, "-c", script], check=True)
+    assert sorted(os.listdir(tmp_path)) == ["a", "b"]
+    assert (tmp_path / "a").read_bytes() == b"old"
