@@ -234,7 +234,6 @@ def _points_row(name: str) -> Row:
             "TensorStore": tensorstore_points(name),
         },
         targets=(Target("best peer", 1.3),),
-        repeats=2,  # CloudVolume takes seconds
     )
 
 

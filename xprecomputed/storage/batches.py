@@ -27,7 +27,7 @@ __all__ = ["FileBatches", "Kernels", "kernels_for", "replace_file"]
 
 #: To load the kernels takes 0.4 s: it is done for more files than this at once, and once there
 #: were more than that.
-AT_ONCE, BEFORE = 2048, 256
+AT_ONCE, BEFORE = 2048, 100
 #: Read of a file at once: what the processor's cache holds.
 BUFFER_BYTES = 1 << 16
 #: A thread keeps so much room.

@@ -49,6 +49,10 @@ ATTEMPTS = 5
 #: What is done so soon is done by one thread.
 ALONE_S = 0.0005
 
+#: Values of local shards are unpacked by one thread for so long. Two that get and give back memory
+#: all the time hold each other up: a cutout of some chunks takes as long on one core as on two.
+SOON_S = 0.002
+
 #: The version of what came from two versions of a file.
 _TORN: Hashable = ("torn",)
 
@@ -176,7 +180,7 @@ class ShardedValues:
                 cost=lambda fetch: (
                     fetch.stop - fetch.start + held_bytes * min(len(fetch.values), threads)
                 ),
-                alone_s=alone_for(self.directory, 1, len(left)),
+                alone_s=SOON_S if self.directory.storage.is_local else None,
             )
             if not replaced:
                 return
