@@ -53,12 +53,12 @@ def test_every_codec_picks(either_path, codec):
 def test_voxels_of_compressed_segmentation(shape, block, dtype, count, points):
     make = noise if count > 300 else lambda *rest: labels(*rest, 0, 2, count)
     array = np.stack([make(shape[1:], dtype) for _ in range(shape[0])])
-    data = compressed_segmentation.compress(np.asfortranarray(array.T), block_size=block, order="F")
-    # what the package makes of it, since it mixes up channels of chunks with sides of one voxel
-    array = compressed_segmentation.decompress(
-        data, array.T.shape, array.dtype, block_size=block, order="F"
-    ).T
     codec, region = CompressedSegmentation(block), spec(array).whole
+    data = codec.encode(array)
+    if shape[0] == 1:  # of several channels the package may crash
+        data = compressed_segmentation.compress(
+            np.asfortranarray(array.T), block_size=block, order="F"
+        )
     region = (slice(shape[0] - 1, shape[0]), *(slice(n // 3, n) for n in shape[1:]))
     index = whole([each.stop - each.start for each in region], points)
     found = codec.pick(data, spec(array), region, index)
