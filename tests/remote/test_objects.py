@@ -3,13 +3,13 @@
 import multiprocessing
 import os
 import pickle
-import sys
 import threading
 
 import numpy as np
 import pytest
 
 import xprecomputed as xp
+from tests.calls import calls_of
 from tests.remote.serving import Reply
 from tests.remote.web import WebServer
 from xprecomputed import (
@@ -428,19 +428,7 @@ def test_an_object_costs_few_calls_of_python(place, monkeypatch):
     put(place, "a", b"1")
     storage, key = place.storage, place.child("a").key
     storage.get(key)  # imports, clients
-    count = 0
-
-    def called(frame, event, argument):
-        nonlocal count
-        count += event in ("call", "c_call")
-
-    before = sys.getprofile()
-    sys.setprofile(called)
-    try:
-        for _ in range(10):
-            storage.get(key)
-    finally:
-        sys.setprofile(before)
+    count = calls_of(lambda: [storage.get(key) for _ in range(10)])
     assert count < 10 * MOST_CALLS
 
 

@@ -6,7 +6,6 @@ processor time beside a loop of the bare codec, by a margin that noise cannot re
 
 import gzip
 import os
-import sys
 import time
 import tracemalloc
 
@@ -15,6 +14,7 @@ import pytest
 import xarray as xr
 
 import xprecomputed as xp
+from tests.calls import calls_of
 from xprecomputed.volume import ScaleWriter
 
 SIDE, CHUNK = 256, 32
@@ -52,23 +52,6 @@ def write(voxels, url, **options):
         provenance=False,
         **{"encoding": "raw", "layer_type": "image", **options},
     )
-
-
-def calls_of(work):
-    """How often Python calls something while `work` runs, in this thread."""
-    count = 0
-
-    def called(frame, event, argument):
-        nonlocal count
-        count += event in ("call", "c_call")
-
-    before = sys.getprofile()
-    sys.setprofile(called)
-    try:
-        work()
-    finally:
-        sys.setprofile(before)
-    return count
 
 
 @pytest.mark.parametrize(("kind", "most"), [("raw", 115), ("gzip", 135), ("sharded", 100)])
