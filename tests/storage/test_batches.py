@@ -258,3 +258,8 @@ def test_a_file_that_has_no_room_leaves_what_was_there(tmp_path):
     subprocess.run([sys.executable, "-c", script], check=True)
     assert sorted(os.listdir(tmp_path)) == ["a", "b"]
     assert (tmp_path / "a").read_bytes() == b"old"
+
+
+def test_a_name_that_no_file_can_have_is_a_failure_of_the_store(tmp_path):
+    with pytest.raises(xp.StorageError, match="surrogates"):
+        LocalStorage().put(f"{tmp_path}/a\ud800"[1:], b"abc")

@@ -83,7 +83,10 @@ def replace_file(path: str, others: Iterable[str], data: Bytes) -> int:
     if kernels is None or "\0" in path or not len(data):
         return -1
     content = np.frombuffer(data, np.uint8)
-    paths = _as_c([temporary(path), path, *others])
+    try:
+        paths = _as_c([temporary(path), path, *others])
+    except UnicodeEncodeError:
+        return -1
     removed: int = kernels.replace_file(paths, content.ctypes.data, content.nbytes)
     return removed
 
